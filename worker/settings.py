@@ -1,0 +1,233 @@
+"""Every setting of Handoff: one class, read from ``HANDOFF_*`` environment variables and ``.env``.
+
+The field descriptions are the reference: the table in README.md is printed from them (`handoff settings`), so a
+setting says here what it means, its unit and what choosing another value costs. A wrong value stops the start
+with one line that names the variable; the value itself is never printed, for it may be a secret.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    BeforeValidator,
+    ByteSize,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import ConfigurationError
+
+DEFAULT_PARTITIONS = 16
+MAX_PARTITIONS = 4096
+
+_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
+
+
+def seconds(value: object) -> float:
+    """``"250ms"``, ``"10s"``, ``"6h5m"``, ``"90d"`` or a plain number of seconds, as seconds.
+
+    Raises ``ValueError`` for anything else, negative numbers included.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = float(value)
+    elif isinstance(value, str) and _DURATION.fullmatch(text := value.strip().replace(" ", "").lower()):
+        return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION_PART.findall(text))
+    else:
+        try:
+            number = float(str(value))
+        except ValueError:
+            raise ValueError("must be a duration such as 250ms, 10s, 5m, 24h or 90d") from None
+    if not 0 <= number < float("inf"):
+        raise ValueError("must be a duration of zero or more")
+    return number
+
+
+def _commas(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _gap_wait(value: object) -> object:
+    return None if isinstance(value, str) and value.strip().lower() == "auto" else seconds(value)
+
+
+Duration = Annotated[float, BeforeValidator(seconds)]
+CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
+SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
+
+
+class Settings(BaseSettings):
+    """All settings. Durations are seconds once read; sizes are bytes."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HANDOFF_",
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    redis_url: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Server that holds the state: Redis 7.0+ or Valkey 7.2+. `redis://`, `rediss://` or `unix://`.",
+    )
+    broker_url: str | None = Field(
+        None,
+        description="Server that carries the doorbells: any broker Celery supports. Default: the same as "
+        "`HANDOFF_REDIS_URL`. Doorbells may be lost without harm, so it needs no durability.",
+    )
+    prefix: str = Field(
+        "handoff",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="First part of every key, so that several installations can share a server.",
+    )
+    partitions: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_PARTITIONS,
+        description="How many partitions teams are spread over; bounds how many sequencers work at once. Fixed at the "
+        f"first start and kept in Redis (unset: {DEFAULT_PARTITIONS}); a process that disagrees refuses to start.",
+    )
+    webhook_secret: SecretList = Field(
+        default_factory=list,
+        validation_alias=AliasChoices("HANDOFF_WEBHOOK_SECRET", "INBOX_WEBHOOK_SECRET"),
+        description="Signing secrets of the webhook, comma-separated; any of them is accepted, so put the new one "
+        "beside the old while you rotate. `INBOX_WEBHOOK_SECRET` is read too.",
+    )
+    team_secrets: SecretList = Field(
+        default_factory=list,
+        description="`team=secret` pairs, comma-separated; repeat a team to rotate. A team named here is accepted only "
+        "at `/webhooks/inbox/{team_id}` and only with its own secrets.",
+    )
+    handlers: CommaList = Field(
+        default_factory=lambda: ["worker.handlers.log"],
+        description="Python modules that define handlers, comma-separated. All workers must name the same ones.",
+    )
+    bind: str = Field("127.0.0.1:8000", description="`host:port` that the ingress listens on.")
+    max_body: ByteSize = Field(
+        ByteSize(1024 * 1024),
+        ge=1024,
+        le=64 * 1024 * 1024,
+        description="Largest request body, bytes (`1MiB`, `512KiB`); larger ones are answered 413 while being read.",
+    )
+    signature_max_age: Duration = Field(
+        6 * 3600 + 300,
+        description="How old a signature may be. The default is the provider's retry window plus five minutes; a "
+        "replay inside it is a duplicate and does nothing. 300 is stricter, but refuses retries that were signed once.",
+    )
+    max_backlog: int = Field(
+        1_000_000,
+        ge=0,
+        description="Accepted deliveries that may wait (unread, held or in lanes) before the ingress answers 503 and "
+        "leaves them with the provider. 0: no bound but the server's memory.",
+    )
+    dedup_window: Duration = Field(
+        24 * 3600.0,
+        ge=60,
+        description="How long an event id is remembered at least. Longer costs about 50 bytes an event and window.",
+    )
+    gap_wait: Annotated[float | None, BeforeValidator(_gap_wait)] = Field(
+        None,
+        validate_default=False,
+        description="How long an event waits for the missing numbers of its team: a duration, or `auto`: learnt "
+        "from how late they really arrive. Longer waits mean fewer late events and slower ones after each gap.",
+    )
+    gap_wait_min: Duration = Field(0.02, description="With `auto`: the shortest wait.")
+    gap_wait_max: Duration = Field(10.0, description="With `auto`: the longest wait.")
+    held_max: int = Field(
+        1000,
+        ge=1,
+        le=100_000,
+        description="Events of one team that may wait above a gap; over it the lowest goes first.",
+    )
+    memory: Duration = Field(
+        90 * 86400.0,
+        ge=3600,
+        description="How long a team's position and a prospect's owner are kept after they were last touched.",
+    )
+    quarantine_max: int = Field(
+        100_000,
+        ge=1,
+        description="Quarantined deliveries kept over all partitions; beyond it the oldest go, and are counted.",
+    )
+    log_level: str = Field(
+        "INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="Least level that is logged."
+    )
+    log_format: str = Field(
+        "auto",
+        pattern=r"^(auto|json|console)$",
+        description="`json`, `console`, or `auto`: console on a terminal.",
+    )
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _no_short_secret(cls, value: list[SecretStr]) -> list[SecretStr]:
+        if any(len(secret.get_secret_value()) < 8 for secret in value):
+            raise ValueError("a secret of under 8 characters can be guessed; copy the signing secret from the provider")
+        return value
+
+    @field_validator("team_secrets")
+    @classmethod
+    def _team_pairs(cls, value: list[SecretStr]) -> list[SecretStr]:
+        for pair in value:
+            team, separator, secret = pair.get_secret_value().partition("=")
+            if not team or not separator or len(secret) < 8:
+                raise ValueError("must be team=secret pairs, comma-separated, each secret of at least 8 characters")
+        return value
+
+    @field_validator("bind")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
+            raise ValueError("must be host:port, for instance 127.0.0.1:8000 or [::]:8000")
+        return value
+
+    @property
+    def secrets(self) -> tuple[bytes, ...]:
+        """The webhook's signing secrets as the bytes that HMAC takes."""
+        return tuple(secret.get_secret_value().encode() for secret in self.webhook_secret)
+
+    @property
+    def secrets_by_team(self) -> dict[str, tuple[bytes, ...]]:
+        """Each team's own signing secrets."""
+        found: dict[str, tuple[bytes, ...]] = {}
+        for pair in self.team_secrets:
+            team, _, secret = pair.get_secret_value().partition("=")
+            found[team] = (*found.get(team, ()), secret.encode())
+        return found
+
+    @property
+    def broker(self) -> str:
+        """The URL of the server that carries the doorbells."""
+        return self.broker_url or self.redis_url
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """``bind`` taken apart; brackets around an IPv6 address are dropped."""
+        host, _, port = self.bind.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+def _variable(location: tuple[Any, ...]) -> str:
+    name = str(location[0]) if location else "HANDOFF_*"
+    return name if name.isupper() else f"HANDOFF_{name.upper()}"
+
+
+@functools.cache
+def load_settings() -> Settings:
+    """The settings of this process, read once. Raises ``ConfigurationError`` naming the first variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigurationError(_variable(first["loc"]), first["msg"].removeprefix("Value error, ")) from None

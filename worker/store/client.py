@@ -1,0 +1,92 @@
+"""Clients of the state server, made the one way that is safe here.
+
+redis-py 8 retries every command ten times by default; a server that drops its replies would get one XADD eleven times.
+Handoff's scripts are safe to repeat because each checks its token, but appending is not, and hidden retries
+turn a two-second answer into a minute. So: no retries, explicit time-outs, RESP3 left to the library, bytes everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from worker.errors import ConfigurationError, StoreUnavailable
+from worker.settings import Settings
+
+CONNECT_TIMEOUT = 1.0  # seconds
+COMMAND_TIMEOUT = 5.0  # seconds; a script over thousands of events takes milliseconds
+
+
+def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Redis:
+    """A client for one thread or process; lazily connected, so it never fails but on a malformed URL.
+
+    Raises ``ConfigurationError`` naming ``HANDOFF_REDIS_URL``.
+    """
+    try:
+        return redis.Redis.from_url(
+            settings.redis_url,
+            socket_timeout=timeout,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_keepalive=True,
+            retry=Retry(NoBackoff(), 0),
+            client_name="handoff",
+        )
+    except ValueError as error:
+        raise _malformed(error) from None
+
+
+def connect_async(settings: Settings, *, timeout: float = COMMAND_TIMEOUT, connections: int = 8) -> redis.asyncio.Redis:
+    """The same for an event loop, with at most ``connections`` sockets; a caller waits for a free one."""
+    from redis.asyncio.retry import Retry as AsyncRetry
+
+    try:
+        pool = redis.asyncio.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=connections,
+            timeout=timeout,
+            socket_timeout=timeout,
+            socket_connect_timeout=CONNECT_TIMEOUT,
+            socket_keepalive=True,
+            retry=AsyncRetry(NoBackoff(), 0),
+            client_name="handoff",
+        )
+    except ValueError as error:
+        raise _malformed(error) from None
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+# Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours.
+_FOR_NOW = ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+
+
+@contextmanager
+def unavailable_as_error() -> Iterator[None]:
+    """Turns redis-py's ways of saying "not now" into ``StoreUnavailable`` with one line that has no secret in it."""
+    try:
+        yield
+    except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        raise StoreUnavailable(f"the state server does not answer: {describe(error)}") from error
+    except redis.exceptions.ResponseError as error:
+        if str(error).startswith(
+            ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+        ):
+            raise StoreUnavailable(f"the state server refuses writes: {describe(error)}") from error
+        raise
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line. redis-py's texts name host and port and never the password."""
+    return " ".join((str(error) or type(error).__name__).split())[:300]
+
+
+def _malformed(error: ValueError) -> ConfigurationError:
+    return ConfigurationError(
+        "HANDOFF_REDIS_URL",
+        describe(error),
+        "for instance redis://127.0.0.1:6379/0 or rediss://user:password@host:6380/0",
+    )

@@ -1,0 +1,37 @@
+"""What is fixed when Handoff first meets a server: how many partitions there are.
+
+A team's partition is ``crc32(team) mod P``: were P to change, a team's events would be in two places and out of order.
+So P is written once, with HSETNX, and a process that is told another number refuses to start.
+"""
+
+from __future__ import annotations
+
+import redis
+
+from worker.errors import ConfigurationError
+from worker.settings import DEFAULT_PARTITIONS, Settings
+from worker.store import keys
+from worker.store.client import unavailable_as_error
+
+
+def fix_partitions(client: redis.Redis, settings: Settings) -> int:
+    """The number of partitions of this installation; the first caller ever decides it.
+
+    Raises ``ConfigurationError`` when ``HANDOFF_PARTITIONS`` says another number than the server does, and
+    ``StoreUnavailable`` when the server can't be asked.
+    """
+    wanted = settings.partitions
+    with unavailable_as_error():
+        key = keys.config(settings.prefix)
+        stored = client.hget(key, "partitions")
+        if stored is None:
+            client.hsetnx(key, "partitions", wanted or DEFAULT_PARTITIONS)
+            stored = client.hget(key, "partitions")
+    partitions = int(stored or 0)
+    if wanted is not None and wanted != partitions:
+        raise ConfigurationError(
+            "HANDOFF_PARTITIONS",
+            f"is {wanted}, but this installation has {partitions} partitions and teams can't move between them",
+            f"set it to {partitions} or leave it out, or use another HANDOFF_PREFIX",
+        )
+    return partitions

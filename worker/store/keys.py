@@ -1,0 +1,112 @@
+"""Every key that Handoff keeps, in one place.
+
+All keys of a partition share the hash tag ``{pNN}``, so one script can touch all of them on Redis Cluster too. The tag
+is the first pair of braces in a key; what a team or prospect id holds after it can't move the key to another slot.
+
+====================== ====== ============================================================ ==========================
+key                    type   meaning                                                      life time
+====================== ====== ============================================================ ==========================
+P:config               hash   partitions, created: fixed at the first start                for ever
+P:handlers             hash   handler name -> its definition as JSON, written by workers   for ever
+P:sweeper              string token of the worker that sweeps                              seconds
+P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
+                              (optional). Appended by the ingress; an entry stays where    or its last job ended
+                              it is while it waits, is held, or has jobs: a body is
+                              stored once.
+P:{pNN}:state          hash   cursor (last entry read), fence (last token given), lateness for ever
+P:{pNN}:lease          string the sequencer's fencing token                                seconds
+P:{pNN}:bell           string a doorbell to the sequencer is out, or it is at work         seconds
+P:{pNN}:bell:H         string a doorbell to the runner of handler H is out                 seconds
+P:{pNN}:seen:N         set    16-byte digests of the (team, event id) seen in window N     dedup window, twice
+P:{pNN}:team:T         string JSON [watermark, skipped gaps]                               HANDOFF_MEMORY
+P:{pNN}:owner:T:X      string JSON [seq, timestamp, id, assignee] of prospect X            HANDOFF_MEMORY
+P:{pNN}:held:T         zset   seq -> facts of a held event                                 until released
+P:{pNN}:gaps           zset   team with held events -> when its wait is over, ms           until released
+P:{pNN}:ready:H        zset   lane -> when it is next due, ms; a claimed lane has the end  until empty
+                              of its lease here
+P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first                    until empty
+P:{pNN}:claims:H       hash   lane -> "token attempts count": who runs it, and how often   until let go
+                              its first job was tried
+P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
+P:{pNN}:refs           hash   entry id -> handlers still to finish it, where over one      until the last ends
+P:{pNN}:ledger         hash   counters (store/ledger.py)                                   for ever
+P:{pNN}:quarantine     stream b body, t team, reason, inbox entry id                       HANDOFF_QUARANTINE_MAX
+P:{pNN}:dead           stream given-up jobs with body, error and attempts                  until a person acts
+====================== ====== ============================================================ ==========================
+
+P is ``HANDOFF_PREFIX``, NN the partition, T a team, H a handler, L a lane (the ordering key's value), X a prospect's
+key. Times are milliseconds of the server's clock.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, field
+
+
+def partition_of(team: str, partitions: int) -> int:
+    """The partition of a team: ``crc32(team id) mod P``, the same for ever and in every process."""
+    return zlib.crc32(team.encode("utf-8", "surrogatepass")) % partitions
+
+
+def config(prefix: str) -> str:
+    return f"{prefix}:config"
+
+
+def handlers(prefix: str) -> str:
+    return f"{prefix}:handlers"
+
+
+def sweeper(prefix: str) -> str:
+    return f"{prefix}:sweeper"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """The keys of one partition. The fixed ones are made once; the others are methods."""
+
+    prefix: str
+    partition: int
+    base: str = field(init=False)
+    inbox: str = field(init=False)
+    state: str = field(init=False)
+    lease: str = field(init=False)
+    bell: str = field(init=False)
+    gaps: str = field(init=False)
+    refs: str = field(init=False)
+    ledger: str = field(init=False)
+    quarantine: str = field(init=False)
+    dead: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        base = f"{self.prefix}:{{p{self.partition:02d}}}"
+        object.__setattr__(self, "base", base)
+        for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine", "dead"):
+            object.__setattr__(self, name, f"{base}:{name}")
+
+    def runner_bell(self, handler: str) -> str:
+        return f"{self.base}:bell:{handler}"
+
+    def seen(self, window: int) -> str:
+        return f"{self.base}:seen:{window}"
+
+    def team(self, team: str) -> str:
+        return f"{self.base}:team:{team}"
+
+    def owner(self, team: str, prospect: str) -> str:
+        return f"{self.base}:owner:{team}:{prospect}"
+
+    def held(self, team: str) -> str:
+        return f"{self.base}:held:{team}"
+
+    def ready(self, handler: str) -> str:
+        return f"{self.base}:ready:{handler}"
+
+    def lane(self, handler: str, lane: str) -> str:
+        return f"{self.base}:lane:{handler}:{lane}"
+
+    def claims(self, handler: str) -> str:
+        return f"{self.base}:claims:{handler}"
+
+    def trouble(self, handler: str) -> str:
+        return f"{self.base}:trouble:{handler}"
