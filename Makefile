@@ -1,0 +1,48 @@
+# Everything that a checkout needs: Python 3.11+ with venv, and a package index. No root, no container, no Redis.
+# A target sets up what it uses: .venv is made once and brought up to date when pyproject.toml or the lock changes.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.handoff-installed
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock setup
+
+help: ## show this table
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(STAMP) ## start everything here (server, ingress, worker), send sample events, show what becomes of them
+	@$(BIN)/handoff dev $(ARGS)
+
+test: $(STAMP) ## run every test; ARGS="-k name" for some
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff (rules and format) and mypy
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: $(BIN)/ruff format" >&2; exit 1; }
+	@$(BIN)/mypy
+
+bench: $(STAMP) ## measure throughput and latency on this machine
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+setup: $(STAMP) ## make or refresh the virtual environment, nothing else
+
+# --universal: one file for Python 3.11 to 3.13 on Linux and macOS. Nothing of the machine it was made on goes in.
+lock: $(STAMP) ## choose the newest allowed versions again and write requirements.lock
+	@$(PIP) install -qq uv
+	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+$(STAMP): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "handoff needs Python 3.11 or newer, and $(PYTHON) is not: name one, as in make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+		echo "$(PYTHON) lacks venv or ensurepip: install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@echo "Installing requirements.lock into $(VENV) (about a minute the first time)" >&2
+	@$(PIP) install -qq --require-hashes -r requirements.lock
+	@$(PIP) install -qq --no-deps --editable .
+	@touch $@
