@@ -1,0 +1,24 @@
+"""``handoff settings``: every setting, what it means and its default."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of {name, meaning, default}.")
+@click.option("--markdown", is_flag=True, help="Print the table as it stands in README.md.")
+def command(as_json: bool, markdown: bool) -> None:
+    """Show every setting with its meaning and default.
+
+    Durations are written 250ms, 10s, 5m, 24h or 90d; a bare number is seconds.
+    """
+    from worker.ops import settings_table
+
+    rows = settings_table.rows()
+    if as_json:
+        click.echo(settings_table.as_json(rows))
+    elif markdown:
+        click.echo(settings_table.as_markdown(rows))
+    else:
+        settings_table.show(rows)
