@@ -1,0 +1,27 @@
+"""Handoff's handler API.
+
+from worker import AssigneeChange, Context, Retry, handler
+
+@handler(queue="crm", rate="100/10s", retries=10, timeout=10)
+async def push_owner(change: AssigneeChange, ctx: Context) -> None:
+    ...
+"""
+
+from worker.api import Context, DeadLetter, Discard, Retry, handler, route
+from worker.core.changes import ChangeKind
+from worker.core.events import AssigneeChange, Event, Prospect
+from worker.core.retry import Backoff
+
+__all__ = [
+    "AssigneeChange",
+    "Backoff",
+    "ChangeKind",
+    "Context",
+    "DeadLetter",
+    "Discard",
+    "Event",
+    "Prospect",
+    "Retry",
+    "handler",
+    "route",
+]

@@ -40,8 +40,13 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
         raise _malformed(error) from None
 
 
-def connect_async(settings: Settings, *, timeout: float = COMMAND_TIMEOUT, connections: int = 8) -> redis.asyncio.Redis:
-    """The same for an event loop, with at most ``connections`` sockets; a caller waits for a free one."""
+def connect_async(
+    settings: Settings, *, timeout: float | None = COMMAND_TIMEOUT, connections: int = 8
+) -> redis.asyncio.Redis:
+    """The same for an event loop, with at most ``connections`` sockets; a caller waits for a free one.
+
+    ``timeout=None``: the caller puts a limit of its own around what it does.
+    """
     from redis.asyncio.retry import Retry as AsyncRetry
 
     try:

@@ -6,6 +6,10 @@ So P is written once, with HSETNX, and a process that is told another number ref
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
 import redis
 
 from worker.errors import ConfigurationError
@@ -35,3 +39,18 @@ def fix_partitions(client: redis.Redis, settings: Settings) -> int:
             f"set it to {partitions} or leave it out, or use another HANDOFF_PREFIX",
         )
     return partitions
+
+
+def announce_handlers(client: redis.Redis, settings: Settings, handlers: Iterable[Mapping[str, Any]]) -> None:
+    """Tell the command line which handlers there are, and how they are set. Raises ``StoreUnavailable``."""
+    mapping: dict[Any, Any] = {str(described["name"]): msgspec.json.encode(described) for described in handlers}
+    if mapping:
+        with unavailable_as_error():
+            client.hset(keys.handlers(settings.prefix), mapping=mapping)
+
+
+def known_handlers(client: redis.Redis, settings: Settings) -> dict[str, dict[str, Any]]:
+    """Every handler that a worker has announced, by name. Raises ``StoreUnavailable``."""
+    with unavailable_as_error():
+        stored: Any = client.hgetall(keys.handlers(settings.prefix))
+    return {name.decode(): msgspec.json.decode(text) for name, text in stored.items()}

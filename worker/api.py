@@ -1,0 +1,171 @@
+"""What handler authors use. Imported by ``import worker``; light on purpose: no Celery, no Redis, no pydantic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from worker.core.events import AssigneeChange, Event
+from worker.core.handlers import DEFAULT_QUEUE, HandlerSpec, define
+from worker.core.retry import Backoff
+from worker.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_registry: dict[str, HandlerSpec] = {}
+
+
+class Signal(Exception):
+    """Base of the outcomes that a handler chooses by raising; anything else that it raises is retried."""
+
+
+class Retry(Signal):
+    """Try this job again, ``after`` seconds if given, else after the usual backoff. Counts as an attempt."""
+
+    def __init__(self, reason: str = "", *, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(reason)
+
+
+class Discard(Signal):
+    """This job needs no work after all. It is counted as discarded, and the lane goes on."""
+
+
+class DeadLetter(Signal):
+    """This job can't succeed: to the dead letters at once, without more attempts. The lane goes on."""
+
+
+class Context:
+    """The circumstances of one call.
+
+    ``handler`` is the handler's name, ``attempt`` counts from 1, ``idempotency_key`` is the same for every attempt and
+    every doubled call of this event and handler: pass it on to whatever can drop repeats.
+    """
+
+    __slots__ = ("_event", "_log", "attempt", "handler")
+
+    def __init__(self, handler: str, event: Event, attempt: int) -> None:
+        self.handler = handler
+        self.attempt = attempt
+        self._event = event
+        self._log: FilteringBoundLogger | None = None
+
+    @property
+    def idempotency_key(self) -> str:
+        return f"{self._event.team_id}:{self._event.id}:{self.handler}"
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger that knows handler, team, event and attempt."""
+        if self._log is None:
+            import structlog
+
+            self._log = structlog.get_logger(self.handler).bind(
+                handler=self.handler, team_id=self._event.team_id, event_id=self._event.id, attempt=self.attempt
+            )
+        return self._log
+
+
+@overload
+def handler(function: Function, /) -> Function: ...
+
+
+@overload
+def handler(
+    *,
+    name: str | None = None,
+    on: str | Iterable[str] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    queue: str = DEFAULT_QUEUE,
+    retries: int = 10,
+    timeout: float = 30.0,
+    backoff: Backoff | None = None,
+    rate: str | None = None,
+    concurrency: int | None = None,
+) -> Callable[[Function], Function]: ...
+
+
+def handler(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    on: str | Iterable[str] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    queue: str = DEFAULT_QUEUE,
+    retries: int = 10,
+    timeout: float = 30.0,
+    backoff: Backoff | None = None,
+    rate: str | None = None,
+    concurrency: int | None = None,
+) -> Callable[..., Any]:
+    """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
+
+    - ``name``: default, the function's. It names the queue of waiting work, so renaming a handler leaves that behind.
+    - ``on``: a pattern or patterns of event types, such as ``"message.*"``: then the first argument is an ``Event``.
+      Without it, the handler gets every change of an owner as ``AssigneeChange``.
+    - ``when``: asked just before a call; False discards the job.
+    - ``queue``: the Celery queue that its work is announced on.
+    - ``retries``: attempts after the first, before a job becomes a dead letter; ``backoff`` spaces them.
+    - ``timeout``: seconds that one call may take.
+    - ``rate``: the most calls per time over all workers, such as ``"100/10s"``.
+    - ``concurrency``: teams worked on at once by one worker process; default 64 for ``async def``, 1 otherwise.
+
+    Raises ``ConfigurationError`` naming the option that can't be used.
+    """
+
+    def register(target: Function) -> Function:
+        _add(
+            define(
+                target,
+                name=name,
+                on=on,
+                when=when,
+                queue=queue,
+                retries=retries,
+                timeout=timeout,
+                backoff=backoff,
+                rate=rate,
+                concurrency=concurrency,
+            )
+        )
+        return target
+
+    return register if function is None else register(function)
+
+
+def route(
+    *, to: str, queue: str, name: str | None = None, on: str | Iterable[str] | None = None, **options: Any
+) -> None:
+    """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue on our broker.
+
+    The task gets one argument, ``AssigneeChange.as_dict()`` (with ``on``: the event's document), and the idempotency
+    key as its task id. It is sent in order; how the far side runs it is the far side's. ``options`` are ``handler``'s.
+    """
+
+    def send(subject: AssigneeChange | Event, ctx: Context) -> None:
+        from celery import current_app
+
+        payload = subject.as_dict() if isinstance(subject, AssigneeChange) else subject.document
+        current_app.send_task(to, args=[payload], queue=queue, task_id=ctx.idempotency_key, ignore_result=True)
+
+    handler(name=name or to, on=on, **options)(send)
+
+
+def _add(spec: HandlerSpec) -> None:
+    known = _registry.get(spec.name)
+    if known is not None and known.function is not spec.function:
+        raise ConfigurationError(
+            f"handler {spec.name!r}",
+            f"is defined twice, in {known.function.__module__} and {spec.function.__module__}",
+            "give one of them another name=",
+        )
+    _registry[spec.name] = spec
+
+
+def registered() -> dict[str, HandlerSpec]:
+    """The handlers defined so far in this process, by name."""
+    return dict(_registry)

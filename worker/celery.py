@@ -1,0 +1,67 @@
+"""The Celery application: ``celery -A worker worker`` finds it here.
+
+An operator's mistake in the settings or the handlers ends the start with one line. Celery would turn an exception
+into a page of traceback; SystemExit it lets through.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from celery import Celery
+from celery.signals import celeryd_init, setup_logging
+
+from worker.errors import ConfigurationError, StoreUnavailable
+from worker.ops import logs
+from worker.runtime import transport
+from worker.runtime.config import celery_config
+from worker.runtime.registry import load_handlers
+from worker.runtime.sweeper import SweeperStep
+from worker.runtime.tasks import register
+from worker.settings import load_settings
+from worker.store.client import connect
+from worker.store.installation import announce_handlers, fix_partitions
+
+
+def _create() -> Celery:
+    settings = load_settings()
+    registry = load_handlers(settings)
+    transport.install()
+    celery = Celery("handoff", set_as_current=True)
+    celery.config_from_object(celery_config(settings, registry))
+    register(celery, registry)
+    celery.steps["worker"].add(SweeperStep)
+    return celery
+
+
+def _stop(error: ConfigurationError) -> SystemExit:
+    print(f"handoff: {error}", file=sys.stderr, flush=True)  # noqa: T201 - logging is not set up, nor wanted here
+    return SystemExit(2)
+
+
+@setup_logging.connect  # type: ignore[untyped-decorator]
+def _configure_logging(**_: Any) -> None:
+    logs.configure(load_settings())
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def _check_installation(**_: Any) -> None:
+    """Before anything runs: does this worker agree with the others about the partitions?"""
+    settings = load_settings()
+    try:
+        client = connect(settings, timeout=2.0)
+        fix_partitions(client, settings)
+        announce_handlers(client, settings, [spec.describe() for spec in load_handlers(settings).values()])
+        client.close()
+    except ConfigurationError as error:
+        raise _stop(error) from None
+    except StoreUnavailable as error:
+        # Not a reason to exit: it may come back, and the sweeper makes the same check as soon as it has.
+        print(f"handoff: HANDOFF_REDIS_URL: {error}; waiting for it", file=sys.stderr, flush=True)  # noqa: T201
+
+
+try:
+    app = _create()
+except ConfigurationError as error:
+    raise _stop(error) from None

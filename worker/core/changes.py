@@ -1,0 +1,67 @@
+"""Who owned a prospect before, who owns it now: the change that the provider's payload only tells half of.
+
+The payload has the value after the change and nothing else (PROVIDER.md 5). The value before comes from the
+events that were released earlier, which is why changes are worked out where the order is made.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import NamedTuple
+
+from worker.core.envelope import Envelope
+
+
+class ChangeKind(StrEnum):
+    """What happened to the owner. The values are public: handlers compare with them."""
+
+    ASSIGNED = "assigned"  # nobody -> A
+    REASSIGNED = "reassigned"  # A -> B
+    UNASSIGNED = "unassigned"  # A -> nobody
+    UNCHANGED = "unchanged"  # A -> A: an echo, for instance the deprecated thread.assigned beside the real event
+
+
+class Owner(NamedTuple):
+    """A prospect's owner as last released, and which event said so: its place in the order is ``place``."""
+
+    seq: int
+    occurred_ms: int
+    id: str
+    assignee: str | None
+
+
+class Change(NamedTuple):
+    """The change that one event makes. ``stale``: a newer event of the prospect has been released before it."""
+
+    kind: ChangeKind
+    previous: str | None
+    previous_known: bool
+    stale: bool = False
+
+
+def assignee_change(known: Owner | None, event: Envelope) -> Change:
+    """What ``event`` changes, given the owner that is ``known`` so far (None: never heard of the prospect).
+
+    The first change ever seen of a prospect has no known previous owner; it is a change all the same. A stale event is
+    told by its place: (seq, time, id), the order in which events are released.
+    """
+    if known is None:
+        return Change(_by_value(event.assignee), None, previous_known=False)
+    if known[:3] > (event.seq, event.occurred_ms or 0, event.id):
+        return Change(_by_value(event.assignee), None, previous_known=False, stale=True)
+    if known.assignee == event.assignee:
+        kind = ChangeKind.UNCHANGED
+    elif known.assignee is not None and event.assignee is not None:
+        kind = ChangeKind.REASSIGNED
+    else:
+        kind = _by_value(event.assignee)
+    return Change(kind, known.assignee, previous_known=True)
+
+
+def owner_after(event: Envelope) -> Owner:
+    """What is known of the prospect once ``event`` is released."""
+    return Owner(event.seq, event.occurred_ms or 0, event.id, event.assignee)
+
+
+def _by_value(assignee: str | None) -> ChangeKind:
+    return ChangeKind.UNASSIGNED if assignee is None else ChangeKind.ASSIGNED

@@ -1,0 +1,323 @@
+"""Puts one partition's deliveries in order: a pure function from (state, deliveries, time) to a plan.
+
+Each team counts its events with ``seq``; its *watermark* is the highest released. An event with number ``n`` is
+
+    seen before (by id)          duplicate
+    n == watermark + 1           released, and with it whatever was held right above it
+    n >  watermark + 1           held: something below it is missing, or was never sent to us
+    n <= watermark, known age    late: released and marked, unless its change is stale (core/changes.py)
+    n <= watermark, too old      quarantined: older than ids are remembered, so it can't be told from a duplicate
+
+A gap is normal: ``seq`` counts events that the webhook may not be subscribed to (PROVIDER.md 2). It is given up when
+
+- the wait is over: no event is held for longer than the gap wait after it arrived, or
+- it is proven empty: the provider was asked and had nothing there (PROVIDER.md 3), or
+- too many are held: over the bound the lowest goes first.
+
+The first event ever of a team has no watermark to be next to; it waits as above a gap. Two ids with one number are two
+events: both go out, by time, then id.
+
+*Time* is the server's. While there is a backlog it is the arrival time of the last delivery read: a gap that was filled
+a moment later must not be given up because the sequencer was away for a minute.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import insort
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from worker.core.changes import Change, Owner, assignee_change, owner_after
+from worker.core.envelope import Envelope, Unreadable
+from worker.core.lateness import GapWait, Lateness
+
+SKIPPED_KEPT: Final = 4
+"""Given-up gaps remembered per team, to learn how late their events come. Bounds what an idle team costs."""
+
+TOO_OLD: Final = "too_old"
+
+
+class Delivery(NamedTuple):
+    """One entry of the inbox: where it is, when it arrived (ms), and what it says or why it says nothing."""
+
+    entry: str
+    arrived: int
+    content: Envelope | Unreadable
+
+
+class Arrival(NamedTuple):
+    """An event that arrived and is new: the unit that is held and released."""
+
+    event: Envelope
+    entry: str
+    arrived: int
+
+
+class Gap(NamedTuple):
+    """Numbers ``first`` to ``last`` of a team, given up; ``noticed`` is when the first event above them arrived."""
+
+    first: int
+    last: int
+    noticed: int
+
+
+class Proof(NamedTuple):
+    """The provider's word that everything of ``team`` up to ``seq`` has been handed over."""
+
+    team: str
+    seq: int
+
+
+class Released(NamedTuple):
+    """An event on its way out. ``change`` is None when it says nothing of an owner."""
+
+    arrival: Arrival
+    late: bool
+    change: Change | None
+
+
+class Quarantined(NamedTuple):
+    entry: str
+    reason: str
+    detail: str
+
+
+@dataclass(slots=True)
+class TeamState:
+    """Where a team stands. ``held`` is in release order; ``watermark`` None means that nothing was ever released."""
+
+    watermark: int | None = None
+    held: list[Arrival] = field(default_factory=list)
+    skipped: list[Gap] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class State:
+    """What a plan starts from: all teams and owners that the batch touches, and which of its ids were seen."""
+
+    teams: dict[str, TeamState] = field(default_factory=dict)
+    owners: dict[tuple[str, str], Owner] = field(default_factory=dict)
+    seen: set[bytes] = field(default_factory=set)
+    lateness: Lateness = field(default_factory=Lateness)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings that ordering depends on. Times in milliseconds."""
+
+    gap_wait: GapWait = field(default_factory=GapWait)
+    held_max: int = 1000
+    dedup_window_ms: int = 24 * 3600 * 1000
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to write. Together with the state before, it is the state after: nothing else is decided later.
+
+    ``held`` (by entry) and ``unheld`` are net: an event held and released within the batch is in neither.
+    ``deadlines`` has, for each touched team, when its wait is over, or None when it holds nothing any more.
+    """
+
+    released: list[Released] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+    quarantined: list[Quarantined] = field(default_factory=list)
+    proofs: list[str] = field(default_factory=list)
+    seen: list[bytes] = field(default_factory=list)
+    held: dict[str, Arrival] = field(default_factory=dict)
+    unheld: list[Arrival] = field(default_factory=list)
+    teams: dict[str, TeamState] = field(default_factory=dict)
+    owners: dict[tuple[str, str], Owner] = field(default_factory=dict)
+    deadlines: dict[str, int | None] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def fingerprint(team: str, event_id: str) -> bytes:
+    """What is remembered of an event's id: 16 bytes whatever its length. Ids are unique within their team.
+
+    A 128-bit digest: among 10**12 events the odds that any two agree are below 10**-14.
+    """
+    return hashlib.blake2b(f"{team}\0{event_id}".encode(), digest_size=16).digest()
+
+
+def place(arrival: Arrival) -> tuple[int, int, str]:
+    """The order in which a team's events go out: number, then time, then id."""
+    event = arrival.event
+    return event.seq, event.occurred_ms or 0, event.id
+
+
+def plan(
+    state: State,
+    deliveries: Iterable[Delivery | tuple[str, Proof]],
+    clock: int,
+    policy: Policy,
+    due: Iterable[str] = (),
+) -> Plan:
+    """Decide about a batch. ``clock`` is the time in ms; ``due`` names more teams whose wait may be over.
+
+    ``state`` is taken over and changed: it is the state after, should the plan be committed. It must hold every team of
+    ``deliveries`` and ``due`` (a missing one is new) and every owner of their, and their held events', prospects.
+    """
+    sequencer = _Sequencer(state, policy)
+    for delivery in deliveries:
+        if len(delivery) == 2:
+            sequencer.prove(*delivery)
+        else:
+            sequencer.receive(delivery)
+    sequencer.finish(clock, due)
+    return sequencer.plan
+
+
+class _Sequencer:
+    def __init__(self, state: State, policy: Policy) -> None:
+        self.state = state
+        self.policy = policy
+        self.plan = Plan()
+        self.in_order = 0
+
+    def receive(self, delivery: Delivery) -> None:
+        entry, arrived, event = delivery
+        plan = self.plan
+        if isinstance(event, Unreadable):
+            plan.quarantined.append(Quarantined(entry, event.reason, event.detail))
+            return
+        mark = fingerprint(event.team, event.id)
+        if mark in self.state.seen:
+            plan.duplicates.append(entry)
+            return
+        self.state.seen.add(mark)
+        plan.seen.append(mark)
+
+        team = self._team(event.team)
+        arrival = Arrival(event, entry, arrived)
+        watermark = team.watermark
+        if watermark is None or event.seq > watermark + 1:
+            self._hold(team, arrival)
+        elif event.seq == watermark + 1:
+            self._observe(team, arrival)
+            self._release(team, arrival)
+            if team.held:
+                self._drain(team)
+        else:
+            self._receive_late(team, arrival)
+
+    def prove(self, entry: str, proof: Proof) -> None:
+        """Nothing is missing up to ``proof.seq``: what is held up to there goes out, and the watermark with it."""
+        self.plan.proofs.append(entry)
+        team = self._team(proof.team)
+        while team.held and team.held[0].event.seq <= proof.seq:
+            self._release_first(team)
+        if team.watermark is None or team.watermark < proof.seq:
+            team.watermark = proof.seq
+        self._drain(team)
+
+    def finish(self, clock: int, due: Iterable[str]) -> None:
+        """Give up the gaps whose wait is over, and say when the next one's will be."""
+        state, plan = self.state, self.plan
+        if self.in_order:
+            state.lateness.observe(0, self.in_order)
+        for name in due:
+            self._team(name)
+        wait = self.policy.gap_wait.of(state.lateness)
+        for name, team in plan.teams.items():
+            if team.held:
+                self._expire(team, clock - wait)
+            plan.deadlines[name] = min(held.arrived for held in team.held) + wait if team.held else None
+
+    def _team(self, name: str) -> TeamState:
+        team = self.plan.teams.get(name)
+        if team is None:
+            team = self.state.teams.setdefault(name, TeamState())
+            self.plan.teams[name] = team
+        return team
+
+    def _hold(self, team: TeamState, arrival: Arrival) -> None:
+        self._observe(team, arrival)
+        if any(held.event.seq == arrival.event.seq for held in team.held):
+            self.plan.counts["twins"] += 1
+        insort(team.held, arrival, key=place)
+        self.plan.held[arrival.entry] = arrival
+        if len(team.held) > self.policy.held_max:
+            self.plan.counts["overflowed"] += 1
+            self._release_first(team)
+            self._drain(team)
+
+    def _receive_late(self, team: TeamState, arrival: Arrival) -> None:
+        event = arrival.event
+        if event.occurred_ms is not None and arrival.arrived - event.occurred_ms > self.policy.dedup_window_ms:
+            self.plan.quarantined.append(
+                Quarantined(
+                    arrival.entry, TOO_OLD, "below the watermark and older than ids are remembered: may be a duplicate"
+                )
+            )
+            return
+        if event.seq == team.watermark:
+            self.plan.counts["twins"] += 1
+        for gap in team.skipped:
+            if gap.first <= event.seq <= gap.last:
+                self.state.lateness.observe(arrival.arrived - gap.noticed)
+        self.plan.counts["late"] += 1
+        self._release(team, arrival, late=True)
+
+    def _observe(self, team: TeamState, arrival: Arrival) -> None:
+        """How late is this event, measured from the first that should have come after it?"""
+        seq = arrival.event.seq
+        if team.held and seq < team.held[-1].event.seq:
+            first = min(held.arrived for held in team.held if held.event.seq > seq)
+            self.state.lateness.observe(arrival.arrived - first)
+        else:
+            self.in_order += 1
+
+    def _drain(self, team: TeamState) -> None:
+        """Release what is held right above the watermark."""
+        while team.held and team.watermark is not None and team.held[0].event.seq <= team.watermark + 1:
+            self._release_first(team)
+
+    def _release_first(self, team: TeamState) -> None:
+        """Release the lowest held event, giving up the gap below it if there is one."""
+        arrival = team.held[0]
+        if team.watermark is not None and arrival.event.seq > team.watermark + 1:
+            noticed = min(held.arrived for held in team.held)
+            team.skipped.append(Gap(team.watermark + 1, arrival.event.seq - 1, noticed))
+            del team.skipped[:-SKIPPED_KEPT]
+            self.plan.counts["gaps"] += 1
+        del team.held[0]
+        if self.plan.held.pop(arrival.entry, None) is None:
+            self.plan.unheld.append(arrival)
+        self._release(team, arrival)
+
+    def _expire(self, team: TeamState, horizon: int) -> None:
+        """Release everything up to the highest event that arrived at ``horizon`` or before."""
+        expired = [held.event.seq for held in team.held if held.arrived <= horizon]
+        if not expired:
+            return
+        limit = max(expired)
+        while team.held and team.held[0].event.seq <= limit:
+            self._release_first(team)
+        self._drain(team)
+
+    def _release(self, team: TeamState, arrival: Arrival, *, late: bool = False) -> None:
+        event = arrival.event
+        if not late:
+            team.watermark = event.seq
+        change = None
+        if event.prospect is not None:
+            prospect = (event.team, event.prospect)
+            change = assignee_change(self.state.owners.get(prospect), event)
+            if change.stale:
+                self.plan.counts["stale"] += 1
+            else:
+                self.state.owners[prospect] = self.plan.owners[prospect] = owner_after(event)
+        self.plan.released.append(Released(arrival, late, change))
+
+
+def prospects_of(teams: Mapping[str, TeamState]) -> set[tuple[str, str]]:
+    """The prospects whose owner a plan may need because an event of theirs is held."""
+    return {
+        (name, held.event.prospect)
+        for name, team in teams.items()
+        for held in team.held
+        if held.event.prospect is not None
+    }

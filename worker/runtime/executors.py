@@ -1,0 +1,269 @@
+"""Run the jobs of claimed lanes: strictly in order within a lane, lanes side by side as far as the handler allows.
+
+- ``InlineExecutor``: plain functions, one after another in the task's own thread; the fastest, and the only one that
+  can interrupt a call (by a timer signal, in the main thread of a prefork child).
+- ``ThreadExecutor``: plain functions with ``concurrency`` above 1, each lane in a thread.
+- ``LoopExecutor``: ``async def`` handlers, each lane a coroutine on the process's event loop.
+
+An executor gets lanes with ``start`` and reports by changing them; ``wait`` returns when there is something to settle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+from typing import Any, Final, Protocol, Self
+
+from worker.core.handlers import HandlerSpec
+from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, failed, wanted
+from worker.runtime.loop import process_loop
+
+SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
+SETTLE_JOBS: Final = 256
+
+
+class Executor(Protocol):
+    """See the module. ``lanes`` is how many it takes at once; ``parallel``: whether they run side by side."""
+
+    lanes: int
+    parallel: bool
+
+    def start(self, lanes: list[ActiveLane]) -> None: ...
+
+    def wait(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def executor_for(spec: HandlerSpec) -> Executor:
+    if spec.is_async:
+        return LoopExecutor(spec)
+    if spec.concurrency > 1:
+        return ThreadExecutor(spec)
+    return InlineExecutor(spec)
+
+
+def _attempt(lane: ActiveLane) -> int:
+    return max(1, lane.claimed.attempt)
+
+
+def _ended_badly(lane: ActiveLane, error: BaseException) -> bool:
+    """Write an exception down; False for ``Discard``, after which the lane goes on."""
+    failure = failed(error)
+    if failure is None:
+        lane.discarded += 1
+        return False
+    lane.failed = failure
+    return True
+
+
+class InlineExecutor:
+    """One lane after another, in the calling thread."""
+
+    def __init__(self, spec: HandlerSpec) -> None:
+        self.lanes = 64
+        self.parallel = False
+        self._spec = spec
+        self._queue: deque[ActiveLane] = deque()
+        self._alarm = Alarm(spec.timeout)
+
+    def start(self, lanes: list[ActiveLane]) -> None:
+        self._queue.extend(lanes)
+
+    def wait(self) -> None:
+        """Run jobs until there are enough of them to settle."""
+        end, budget = time.monotonic() + SETTLE_EVERY, SETTLE_JOBS
+        with self._alarm:
+            while self._queue and budget > 0 and time.monotonic() < end:
+                lane = self._queue[0]
+                budget = self._run(lane, end, budget)
+                if lane.finished:
+                    self._queue.popleft()
+
+    def close(self) -> None:
+        return
+
+    def _run(self, lane: ActiveLane, end: float, budget: int) -> int:
+        spec, alarm, jobs = self._spec, self._alarm, lane.claimed.jobs
+        attempt = _attempt(lane)
+        while (at := lane.done + lane.discarded) < len(jobs) and not lane.stop:
+            lane.touched = True
+            lane.started = now = time.monotonic()
+            try:
+                subject, ctx = arguments_of(spec, jobs[at], attempt)
+                alarm.set()
+                try:
+                    if wanted(spec, subject):
+                        spec.function(subject, ctx)
+                        lane.done += 1
+                    else:
+                        lane.discarded += 1
+                finally:
+                    alarm.clear()
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an outcome
+                if _ended_badly(lane, error):
+                    break
+            finally:
+                lane.started = 0.0
+            budget -= 1
+            if budget <= 0 or now >= end:
+                if lane.done + lane.discarded < len(jobs):
+                    return budget
+                break
+        lane.finished = True
+        return budget
+
+
+class Alarm:
+    """A time limit for plain functions: a timer signal that raises ``CallTimeout`` in the main thread.
+
+    In any other thread there is no way to interrupt Python code, and this does nothing: the lane's lease is what then
+    frees it (runtime/keeper.py). The previous signal handler is put back on the way out.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._armed = False
+        self._usable = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        self._usable = threading.current_thread() is threading.main_thread()
+        if self._usable:
+            self._previous = signal.signal(signal.SIGALRM, self._ring)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._previous)
+
+    def set(self) -> None:
+        self._armed = True
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def clear(self) -> None:
+        # First the flag: a signal that comes between the two lines finds the call over and does nothing.
+        self._armed = False
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            self._armed = False
+            raise CallTimeout(f"took longer than {self._seconds:g} s")
+
+
+class ThreadExecutor:
+    """Each lane in a thread of a pool of ``concurrency``."""
+
+    def __init__(self, spec: HandlerSpec) -> None:
+        self.lanes = spec.concurrency
+        self.parallel = True
+        self._spec = spec
+        self._pool = ThreadPoolExecutor(spec.concurrency, thread_name_prefix=f"handoff-{spec.name}")
+        self._changed = threading.Event()
+
+    def start(self, lanes: list[ActiveLane]) -> None:
+        for lane in lanes:
+            self._pool.submit(self._run, lane)
+
+    def wait(self) -> None:
+        if self._changed.wait(SETTLE_EVERY):
+            self._changed.clear()
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False)
+
+    def _run(self, lane: ActiveLane) -> None:
+        spec, jobs = self._spec, lane.claimed.jobs
+        for claimed in jobs:
+            if lane.stop:
+                break
+            lane.touched = True
+            lane.started = time.monotonic()
+            try:
+                subject, ctx = arguments_of(spec, claimed, _attempt(lane))
+                if wanted(spec, subject):
+                    spec.function(subject, ctx)
+                    lane.done += 1
+                else:
+                    lane.discarded += 1
+            except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end in the books
+                if _ended_badly(lane, error):
+                    break
+            finally:
+                lane.started = 0.0
+        lane.finished = True
+        self._changed.set()
+
+
+class LoopExecutor:
+    """Each lane a coroutine on the process's event loop, which runs in a thread of its own."""
+
+    def __init__(self, spec: HandlerSpec) -> None:
+        self.lanes = spec.concurrency
+        self.parallel = True
+        self._spec = spec
+        self._loop = process_loop()
+        self._changed = threading.Event()
+
+    def start(self, lanes: list[ActiveLane]) -> None:
+        self._loop.call_soon_threadsafe(self._start, lanes)
+
+    def wait(self) -> None:
+        if self._changed.wait(SETTLE_EVERY):
+            self._changed.clear()
+
+    def close(self) -> None:
+        return
+
+    def _start(self, lanes: list[ActiveLane]) -> None:
+        for lane in lanes:
+            task = self._loop.create_task(self._run(lane))
+            task.add_done_callback(_surface)
+
+    async def _run(self, lane: ActiveLane) -> None:
+        spec, jobs = self._spec, lane.claimed.jobs
+        attempt = _attempt(lane)
+        for claimed in jobs:
+            if lane.stop:
+                break
+            lane.touched = True
+            lane.started = time.monotonic()
+            try:
+                subject, ctx = arguments_of(spec, claimed, attempt)
+                if wanted(spec, subject):
+                    await self._call(subject, ctx)
+                    lane.done += 1
+                else:
+                    lane.discarded += 1
+            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - an outcome, as above
+                if _ended_badly(lane, error):
+                    break
+            finally:
+                lane.started = 0.0
+        lane.finished = True
+        self._changed.set()
+
+    async def _call(self, subject: Any, ctx: Any) -> None:
+        limit = asyncio.timeout(self._spec.timeout)
+        try:
+            async with limit:
+                await self._spec.function(subject, ctx)
+        except TimeoutError:
+            if limit.expired():
+                raise CallTimeout(f"took longer than {self._spec.timeout:g} s") from None
+            raise
+
+
+def _surface(task: asyncio.Task[None]) -> None:
+    """A coroutine of ours that fails is a bug of ours: say so instead of keeping it in the task."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        task.get_loop().call_exception_handler({"message": "lane coroutine failed", "exception": error})

@@ -1,0 +1,84 @@
+"""Keeps the leases of claimed lanes while their jobs run: one thread per process, one script call per run and second.
+
+A lease is short, so that a crash delays its lanes by seconds, and calls may be long; so somebody has to say "still
+here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lanes go to
+others, and what it settles in the end is refused by its token.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from worker.errors import StoreError
+from worker.runtime.calls import ActiveLane
+from worker.store.lanes import LaneStore
+
+PERIOD: Final = 1.0  # seconds; a lease outlives three missed renewals
+GRACE: Final = 2.0  # seconds over the time limit in which an interrupted call may still end by itself
+
+log = structlog.get_logger("handoff.keeper")
+
+
+class Held:
+    """The lanes of one run, as the keeper sees them."""
+
+    def __init__(self, store: LaneStore, handler: str, timeout: float) -> None:
+        self.store = store
+        self.handler = handler
+        self.timeout = timeout
+        self.lanes: Sequence[ActiveLane] = ()
+        self.overran = False
+
+    def renew(self) -> None:
+        now = time.monotonic()
+        lanes = [lane for lane in self.lanes if not lane.finished]
+        overrun = [lane for lane in lanes if lane.started and now - lane.started > self.timeout + GRACE]
+        if overrun and not self.overran:
+            self.overran = True
+            log.error("handler_overrun", handler=self.handler, lanes=[lane.claimed.lane for lane in overrun])
+        kept = [lane for lane in lanes if lane not in overrun]
+        if not kept:
+            return
+        for name in self.store.renew((lane.token, lane.claimed.lane) for lane in kept):
+            for lane in kept:
+                if lane.claimed.lane == name and not lane.finished:
+                    lane.stop = True
+
+
+class Keeper:
+    """Renews what is registered with it. The thread starts with the first run and ends with the process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._runs: list[Held] = []
+        self._thread: threading.Thread | None = None
+
+    def add(self, held: Held) -> None:
+        with self._lock:
+            self._runs.append(held)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._keep, daemon=True, name="handoff-keeper")
+                self._thread.start()
+
+    def remove(self, held: Held) -> None:
+        with self._lock:
+            self._runs.remove(held)
+
+    def _keep(self) -> None:
+        pause = threading.Event()
+        while not pause.wait(PERIOD):
+            with self._lock:
+                runs = list(self._runs)
+            for held in runs:
+                try:
+                    held.renew()
+                except StoreError as error:
+                    # The lease has time for another try or two; then the lanes are somebody else's, and safe.
+                    log.warning("renewal_failed", handler=held.handler, error=str(error))
+                except Exception:
+                    log.exception("renewal_failed", handler=held.handler)

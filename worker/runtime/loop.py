@@ -1,0 +1,25 @@
+"""The event loop of a worker process, in a daemon thread of its own, made at its first use and again after a fork.
+
+Celery has no native async: an ``async def`` task would be reported done without having run. So coroutines of handlers
+run here, and the task's thread waits for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+_lock = threading.Lock()
+_current: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+
+def process_loop() -> asyncio.AbstractEventLoop:
+    """The running loop of this process."""
+    global _current  # noqa: PLW0603 - one per process is the point
+    with _lock:
+        if _current is None or _current[0] != os.getpid():
+            loop = asyncio.new_event_loop()
+            threading.Thread(target=loop.run_forever, daemon=True, name="handoff-loop").start()
+            _current = (os.getpid(), loop)
+        return _current[1]

@@ -1,0 +1,136 @@
+"""From how a lane's run ended to what is written about it. The decision itself is core's (core/retry.py)."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Final
+
+import structlog
+
+from worker.core.envelope import Unreadable, read
+from worker.core.handlers import HandlerSpec
+from worker.core.retry import GiveUp, decide
+from worker.runtime.calls import ActiveLane
+from worker.store.lanes import Action, Attempt, Claim, ClaimedJob, ClaimedLane, Settlement
+
+LOST_WORKER: Final = "WorkerLost"
+LOST_BODY: Final = "BodyLost"
+
+log = structlog.get_logger("handoff.runner")
+
+
+def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settlement | None:
+    """The dead letter of a lane's first job that must not be started again, or None for one that can be.
+
+    A job that took its process with it was never settled, so its end is found out here, at the next claim.
+    """
+    failed = _history(claimed, claim.now)
+    if claimed.attempt > spec.retries + 1:
+        error, text = LOST_WORKER, f"the process died, or hung, in each of {claimed.attempt - 1} attempts or the last"
+        attempts = claimed.attempt - 1
+    elif not claimed.jobs[0].body:
+        error, text = LOST_BODY, "the event's body is not in the inbox any more"
+        attempts = 0
+    else:
+        return None
+    _log_dead(spec, claimed.jobs[0], claimed.lane, attempts=attempts, error=error)
+    return Settlement(
+        claim.token,
+        claimed.lane,
+        action=Action.BURY,
+        attempts=attempts,
+        failed=failed,
+        error=error,
+        text=text,
+    )
+
+
+def settlement_of(lane: ActiveLane, *, finished: bool, spec: HandlerSpec) -> Settlement | None:
+    """What to write of a lane now: None while nothing new has ended."""
+    done = lane.done - lane.settled[0]
+    discarded = lane.discarded - lane.settled[1]
+    claimed = lane.claimed
+    if not finished:
+        if done + discarded == 0:
+            return None
+        return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD)
+    if lane.failed is not None:
+        return _after_failure(lane, done, discarded, spec)
+    if not lane.touched and claimed.attempt > 0:
+        # Handed back unstarted: the attempt that claiming counted did not take place.
+        return Settlement(
+            lane.token, claimed.lane, action=Action.RETRY, attempts=claimed.attempt - 1, failed=claimed.failed
+        )
+    return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
+
+
+def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec) -> Settlement:
+    failed, claimed = lane.failed, lane.claimed
+    assert failed is not None
+    at = lane.done + lane.discarded
+    job = claimed.jobs[at]
+    attempt = max(1, claimed.attempt) if at == 0 else 1
+    now = int(time.time() * 1000)
+    history = [*(_history(claimed, now) if at == 0 else ()), Attempt(attempt, now, failed.error, failed.text)]
+    outcome = decide(attempt, spec.retries, spec.backoff, failed.failure, random.random)
+    if isinstance(outcome, GiveUp):
+        _log_dead(spec, job, claimed.lane, attempts=attempt, error=failed.error, where=failed.where)
+        return Settlement(
+            lane.token,
+            claimed.lane,
+            done,
+            discarded,
+            Action.BURY,
+            attempts=attempt,
+            failed=history,
+            error=failed.error,
+            text=failed.text,
+        )
+    log.warning(
+        "attempt_failed",
+        handler=spec.name,
+        lane=claimed.lane,
+        event_id=_event_id(job),
+        attempt=attempt,
+        error=failed.error,
+        where=failed.where,
+        retry_in=round(outcome.delay, 3),
+    )
+    return Settlement(
+        lane.token,
+        claimed.lane,
+        done,
+        discarded,
+        Action.RETRY,
+        delay_ms=int(outcome.delay * 1000),
+        attempts=attempt,
+        failed=history,
+    )
+
+
+def _history(claimed: ClaimedLane, now: int) -> list[Attempt]:
+    """The failed attempts of a lane's first job, with the one that its last owner did not live to write down."""
+    failed = list(claimed.failed)
+    if claimed.crashed and claimed.attempt > 1:
+        failed.append(Attempt(claimed.attempt - 1, now, LOST_WORKER, "the process died or hung, and its lease ran out"))
+    return failed
+
+
+def _log_dead(spec: HandlerSpec, job: ClaimedJob, lane: str, *, attempts: int, error: str, where: str = "") -> None:
+    log.error(
+        "dead_letter",
+        handler=spec.name,
+        lane=lane,
+        event_id=_event_id(job),
+        attempts=attempts,
+        error=error,
+        where=where,
+    )
+
+
+def _event_id(job: ClaimedJob) -> str | None:
+    try:
+        return read(job.body, job.team).id
+    except Unreadable:
+        return None

@@ -1,0 +1,105 @@
+"""What one worker process needs, made at its first task and again after a fork.
+
+Sockets, threads and event loops do not survive a fork. ``worker_process_init`` does not fire in every pool, so nothing
+is made at import or at the worker's start: whoever needs it asks here, and gets what belongs to the present process id.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import redis
+import structlog
+
+from worker.core.handlers import Registry
+from worker.doorbell import Doorbell
+from worker.errors import BrokerUnavailable
+from worker.runtime.keeper import Keeper
+from worker.runtime.registry import load_handlers
+from worker.settings import Settings, load_settings
+from worker.store.client import connect
+from worker.store.scripts import Scripts
+
+log = structlog.get_logger("handoff.worker")
+
+Ring = Callable[[Doorbell], None]
+
+
+@dataclass(slots=True)
+class Bells:
+    """Rings from any thread of the process, and never raises: a bell that is lost is rung again by the sweeper."""
+
+    settings: Settings
+    _local: threading.local = field(default_factory=threading.local)
+    _until: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    def sequencer(self, partition: int, *, delay: float = 0.0) -> None:
+        if self._worth("", partition, delay):
+            self._ring(lambda bell: bell.ring_sequencer(partition, delay=delay))
+
+    def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None:
+        if self._worth(handler, partition, delay):
+            self._ring(lambda bell: bell.ring_runner(handler, queue, partition, delay=delay))
+
+    def _worth(self, handler: str, partition: int, delay: float) -> bool:
+        """A delayed bell is not worth ringing while an earlier one of the same kind has yet to sound."""
+        if delay <= 0:
+            return True
+        now = time.monotonic()
+        if now < self._until.get((handler, partition), 0.0) <= now + delay:
+            return False
+        self._until[handler, partition] = now + delay
+        return True
+
+    def _ring(self, ring: Ring) -> None:
+        bell: Doorbell | None = getattr(self._local, "bell", None)
+        if bell is None:
+            bell = self._local.bell = Doorbell(self.settings)
+        try:
+            ring(bell)
+        except BrokerUnavailable as error:
+            log.warning("bell_lost", error=str(error))
+
+
+@dataclass(slots=True)
+class Process:
+    """The resources of one process."""
+
+    settings: Settings
+    registry: Registry
+    client: redis.Redis
+    scripts: Scripts
+    bells: Bells
+    keeper: Keeper
+
+
+_lock = threading.Lock()
+_current: tuple[int, Process] | None = None
+
+
+def current() -> Process:
+    """This process's resources. Raises ``ConfigurationError`` if a setting can't be used."""
+    global _current  # noqa: PLW0603 - one per process is the point
+    known = _current
+    if known is not None and known[0] == os.getpid():
+        return known[1]
+    with _lock:
+        if _current is None or _current[0] != os.getpid():
+            settings = load_settings()
+            client = connect(settings)
+            _current = (
+                os.getpid(),
+                Process(
+                    settings=settings,
+                    registry=load_handlers(settings),
+                    client=client,
+                    scripts=Scripts(client),
+                    bells=Bells(settings),
+                    keeper=Keeper(),
+                ),
+            )
+        return _current[1]

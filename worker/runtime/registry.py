@@ -1,0 +1,66 @@
+"""Loads the handlers that ``HANDOFF_HANDLERS`` names, and routes events to them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from worker.api import registered
+from worker.core.changes import Change
+from worker.core.handlers import Registry
+from worker.errors import ConfigurationError
+from worker.settings import Settings
+
+
+def load_handlers(settings: Settings) -> Registry:
+    """Import the modules and answer with every handler they define.
+
+    Raises ``ConfigurationError`` in one line for a module that does not import, or a handler that can't be used.
+    """
+    for module in settings.handlers:
+        try:
+            importlib.import_module(module)
+        except ConfigurationError:
+            raise
+        except ModuleNotFoundError as error:
+            if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+                raise ConfigurationError(
+                    "HANDOFF_HANDLERS", f"there is no module {module!r}", "is its folder on PYTHONPATH?"
+                ) from None
+            raise _broken(module, error) from error
+        except Exception as error:
+            raise _broken(module, error) from error
+    return registered()
+
+
+def _broken(module: str, error: Exception) -> ConfigurationError:
+    """The author's own error, with the place: the last frame outside the import system."""
+    where = ""
+    traceback = error.__traceback__
+    while traceback is not None:
+        file = traceback.tb_frame.f_code.co_filename
+        if "importlib" not in file and file != __file__:
+            where = f" at {Path(file).name}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f" at {Path(error.filename).name}:{error.lineno}"
+    text = " ".join(str(error).split())[:200]
+    return ConfigurationError("HANDOFF_HANDLERS", f"{module!r} does not import: {type(error).__name__}: {text}{where}")
+
+
+def router(registry: Registry) -> Callable[[str, Change | None], Sequence[str]]:
+    """(event type, change) -> the names of the handlers that want it, remembered per kind of event."""
+    remembered: dict[tuple[object, ...], Sequence[str]] = {}
+    specs = list(registry.values())
+
+    def route(event_type: str, change: Change | None) -> Sequence[str]:
+        key = (event_type, None) if change is None else (event_type, change.kind, change.stale)
+        names = remembered.get(key)
+        if names is None:
+            if len(remembered) > 1000:  # types are open: a provider gone mad must not fill the memory
+                remembered.clear()
+            names = remembered[key] = [spec.name for spec in specs if spec.wants(event_type, change)]
+        return names
+
+    return route

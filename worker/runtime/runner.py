@@ -1,0 +1,158 @@
+"""Answers a runner's doorbell: claims ready lanes of one handler in one partition, has their jobs run, settles them.
+
+    claim ─▶ execute ─▶ settle ─┬▶ claim ...      until no lane is ready, or the time slice is over
+                                └▶ ring again     when the slice is over
+
+Finished jobs are settled in small groups, so a crash repeats few of them. The size of a claim follows the speed of the
+handler: what is claimed waits its turn here and nowhere else, so a slow handler claims little.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import structlog
+
+from worker.core.handlers import HandlerSpec
+from worker.errors import StoreUnavailable
+from worker.runtime.calls import ActiveLane
+from worker.runtime.executors import Executor, executor_for
+from worker.runtime.keeper import Held
+from worker.runtime.outcomes import settlement_of, unstartable
+from worker.runtime.process import Process
+from worker.runtime.sweeper import PERIOD
+from worker.store.keys import PartitionKeys
+from worker.store.lanes import Action, Claim, LaneStore, Settlement
+
+SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
+FIRST_CLAIM: Final = 16  # jobs
+MOST_CLAIM: Final = 1024
+CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
+CLAIM_AGAIN: Final = 0.1  # seconds between looks for new lanes while others are still running
+
+log = structlog.get_logger("handoff.runner")
+
+
+class Runner:
+    """One answer to one doorbell."""
+
+    def __init__(self, process: Process, spec: HandlerSpec, partition: int) -> None:
+        self._process = process
+        self._spec = spec
+        self._partition = partition
+        self._store = LaneStore(process.scripts, PartitionKeys(process.settings.prefix, partition), spec.name)
+        self._executor: Executor = executor_for(spec)
+        self._held = Held(self._store, spec.name, spec.timeout)
+        self._active: list[ActiveLane] = []
+        self._size = FIRST_CLAIM
+        self._asked_for_help = False
+        self._look_at = 0.0  # when to look for new lanes, monotonic seconds
+
+    def run(self) -> int:
+        """Run lanes until none is ready or the slice is over; the number of jobs that ended. Never raises."""
+        self._process.keeper.add(self._held)
+        ended = 0
+        try:
+            for count in self._rounds():
+                ended += count
+        except StoreUnavailable as error:
+            # Claimed lanes are free again when their leases run out; jobs that ended unsettled are run once more.
+            log.warning("runner_store_unavailable", handler=self._spec.name, error=str(error))
+        finally:
+            for lane in self._active:
+                lane.stop = True
+            self._process.keeper.remove(self._held)
+            self._executor.close()
+        return ended
+
+    def _rounds(self) -> Sequence[int]:
+        counts = []
+        end = time.monotonic() + SLICE
+        over = False
+        while True:
+            if not over and not self._claim() and not self._active:
+                break
+            began = time.monotonic()
+            self._executor.wait()
+            counts.append(self._settle())
+            now = time.monotonic()
+            self._adapt(counts[-1], now - began)
+            if now >= end and not over:
+                over = True
+                for lane in self._active:
+                    lane.stop = True
+            if over and not self._active:
+                self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
+                break
+        return counts
+
+    def _claim(self) -> bool:
+        """Look for ready lanes if there is room for them; whether any came."""
+        executor, active = self._executor, self._active
+        room = executor.lanes - len(active)
+        # Lanes that would only wait in line here are better claimed by somebody else, when the line is empty.
+        if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
+            return False
+        jobs = MOST_CLAIM if executor.parallel else self._size
+        claim = self._store.claim(lanes=room, jobs=jobs, per_lane=jobs)
+        self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
+        begun = self._begin(claim)
+        executor.start(begun)
+        active += begun
+        self._held.lanes = tuple(active)
+        if claim.more and not self._asked_for_help:
+            self._asked_for_help = True
+            self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
+        if not claim.lanes and claim.next_due is not None and claim.next_due - claim.now < PERIOD * 1000:
+            # A retry that is due before the sweeper would look gets a bell of its own.
+            delay = max(0.001, (claim.next_due - claim.now + 1) / 1000)
+            self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=delay)
+        return bool(claim.lanes)
+
+    def _begin(self, claim: Claim) -> list[ActiveLane]:
+        """The claimed lanes that can be run; those that can't are settled at once."""
+        lanes, hopeless = [], []
+        for claimed in claim.lanes:
+            settlement = unstartable(claimed, claim, self._spec)
+            if settlement is None:
+                lanes.append(ActiveLane(claimed, claim.token))
+            else:
+                hopeless.append(settlement)
+        if hopeless:
+            self._store.settle(hopeless)
+        return lanes
+
+    def _settle(self) -> int:
+        """Write what has ended since the last time; the number of jobs that left their lanes."""
+        settlements: list[Settlement] = []
+        going: list[ActiveLane] = []
+        for lane in self._active:
+            finished = lane.finished  # read before the counts: it is written after them
+            item = settlement_of(lane, finished=finished, spec=self._spec)
+            if item is not None:
+                settlements.append(item)
+                lane.settled = (lane.settled[0] + item.done, lane.settled[1] + item.discarded)
+            if not finished:
+                going.append(lane)
+        kept: dict[str, bool] = {}
+        if settlements:
+            kept = dict(self._store.settle(settlements))
+            lost = {item.lane for item in settlements if item.lane not in kept}
+            if lost:
+                log.warning("lanes_lost", handler=self._spec.name, partition=self._partition, lanes=len(lost))
+                for lane in going:
+                    lane.stop = lane.stop or lane.claimed.lane in lost
+                going = [lane for lane in going if lane.claimed.lane not in lost]
+        if len(going) < len(self._active):
+            self._look_at = 0.0
+        self._active[:] = going
+        self._held.lanes = tuple(going)
+        return sum(i.done + i.discarded + (i.action is Action.BURY) for i in settlements if i.lane in kept)
+
+    def _adapt(self, count: int, elapsed: float) -> None:
+        """Claim about as much as the handler does in CLAIM_SECONDS, but never grow by more than four at a time."""
+        if count:
+            fitting = int(count * CLAIM_SECONDS / max(elapsed, 1e-6))
+            self._size = max(1, min(fitting, self._size * 4, MOST_CLAIM))

@@ -1,0 +1,127 @@
+"""Rings for whatever is due: retries, expired leases, gaps whose wait is over, and bells that were lost.
+
+A thread in every Celery worker's main process; one of them at a time holds a short lease and does the work, so there is
+no beat process and no single point of failure. It is a thread because timers of Celery's own loop stop while the worker
+reconnects to its broker, and an exception in one of them cuts the connection.
+
+The sweep is the truth, bells are hints: with every bell lost, work still goes on at the sweeper's pace.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+import threading
+import uuid
+from typing import Any, Final
+
+import structlog
+from celery import bootsteps
+
+from worker.core.handlers import Registry
+from worker.doorbell import Doorbell
+from worker.errors import BrokerUnavailable, ConfigurationError, StoreError
+from worker.settings import Settings
+from worker.store import keys
+from worker.store.client import connect, unavailable_as_error
+from worker.store.installation import fix_partitions
+from worker.store.keys import PartitionKeys
+from worker.store.lanes import due
+from worker.store.scripts import Scripts
+
+PERIOD: Final = 0.5  # seconds between sweeps when nothing is due sooner
+LEAST: Final = 0.02  # seconds; two things due a millisecond apart are one sweep
+LEASE_MS: Final = 2000
+TIMEOUT: Final = 1.0  # seconds for one command, so that a sweeper on a dead connection gives up before its lease
+
+log = structlog.get_logger("handoff.sweeper")
+
+
+class Sweeper:
+    """The loop of one worker. ``sweep`` is one round of it."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._client = connect(settings, timeout=TIMEOUT)
+        self._scripts = Scripts(self._client)
+        self._bell = Doorbell(settings)
+        self._me = uuid.uuid4().hex
+        self._partitions: int | None = None
+        self._stopped = threading.Event()
+        self._failing = False
+
+    def run(self) -> None:
+        """Sweep until ``stop``. What fails is tried again in the next round: nothing here is lost by waiting."""
+        pause = 0.0
+        while not self._stopped.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 - spreads load, guards nothing
+            pause = PERIOD
+            try:
+                pause = self.sweep()
+                self._failing = False
+            except ConfigurationError as error:
+                # Found out late, because the server could not be asked at the start.
+                print(f"handoff: {error}", file=sys.stderr, flush=True)  # noqa: T201 - as any other start-up error
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+            except (StoreError, BrokerUnavailable) as error:
+                if not self._failing:
+                    log.warning("sweep_failed", error=str(error))
+                self._failing = True
+            except Exception:
+                log.exception("sweep_failed")
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    def sweep(self) -> float:
+        """One round, if the lease can be had; seconds until the next should begin."""
+        if self._partitions is None:
+            self._partitions = fix_partitions(self._client, self._settings)
+        if not self._lead():
+            return PERIOD
+        names = list(self._registry)
+        soonest = PERIOD
+        for partition in range(self._partitions):
+            found = due(self._scripts, PartitionKeys(self._settings.prefix, partition), names)
+            if found.sequencer:
+                self._bell.ring_sequencer(partition)
+            for name in found.handlers:
+                self._bell.ring_runner(name, self._registry[name].queue, partition)
+            if found.in_ms is not None:
+                soonest = min(soonest, found.in_ms / 1000)
+        return max(LEAST, soonest)
+
+    def _lead(self) -> bool:
+        key = keys.sweeper(self._settings.prefix)
+        with unavailable_as_error():
+            if self._client.set(key, self._me, nx=True, px=LEASE_MS):
+                return True
+            # Doing it twice is harmless, bells are hints; so reading and renewing need not be one step.
+            if self._client.get(key) != self._me.encode():
+                return False
+            self._client.pexpire(key, LEASE_MS)
+            return True
+
+
+class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Starts the sweeper once the pool has forked, in the worker's main process, and stops it with the worker."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._sweeper: Sweeper | None = None
+
+    def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        from worker.runtime import process
+
+        found = process.current()
+        self._sweeper = Sweeper(found.settings, found.registry)
+        threading.Thread(target=self._sweeper.run, daemon=True, name="handoff-sweeper").start()
+
+    def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
+        if self._sweeper is not None:
+            self._sweeper.stop()

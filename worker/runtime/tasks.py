@@ -1,0 +1,30 @@
+"""The two kinds of Celery task: thin, for all they do is answer a doorbell."""
+
+from __future__ import annotations
+
+from celery import Celery
+
+from worker.core.handlers import HandlerSpec, Registry
+from worker.doorbell import SEQUENCE_TASK, run_task
+from worker.runtime import process
+from worker.runtime.runner import Runner
+from worker.runtime.sequencer import Sequencer
+
+
+def register(app: Celery, registry: Registry) -> None:
+    """Register ``handoff.sequence`` and, for each handler, ``handoff.run.<handler>``. Each takes a partition."""
+    app.task(name=SEQUENCE_TASK, shared=False)(_sequence)
+    for spec in registry.values():
+        app.task(name=run_task(spec.name), shared=False)(_run(spec))
+
+
+def _sequence(partition: int) -> None:
+    Sequencer(process.current(), partition).run()
+
+
+def _run(spec: HandlerSpec) -> object:
+    def run(partition: int) -> None:
+        Runner(process.current(), spec, partition).run()
+
+    run.__name__ = run.__qualname__ = f"run_{spec.name}"
+    return run

@@ -1,0 +1,175 @@
+"""A handler's lanes in one partition: claim ready ones, keep them while their jobs run, write what became of them.
+
+A lane is ready when its time in the sorted set has come. Claiming moves that time to the end of the lease and leaves a
+token; only the token's owner can settle or renew. A process that dies, or stops for too long, simply lets the time
+come: somebody else claims the lane, and the late settling of the first is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from worker.core.jobs import Job, decode
+from worker.doorbell import BELL_LIFE_MS
+from worker.store.keys import PartitionKeys
+from worker.store.scripts import Scripts, Word
+
+LEASE_MS: Final = 4000
+"""How long a claimed lane is safe without a renewal: the longest that a crash delays it. Renewed every second."""
+
+MOST_BYTES: Final = 4 * 1024 * 1024  # of bodies in one claim, so that a worker's memory is bounded
+
+
+class Attempt(msgspec.Struct, array_like=True):
+    """A failed attempt, kept with the lane while it lasts and with the dead letter after. ``at`` is server ms."""
+
+    number: int
+    at: int
+    error: str
+    text: str
+
+
+_decode_attempts: Final = msgspec.json.Decoder(list[Attempt]).decode
+_encode: Final = msgspec.json.encode
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedJob:
+    """A job with the body of its event; ``team`` is the URL's, for bodies that name none. An empty body was lost."""
+
+    job: Job
+    body: bytes
+    team: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedLane:
+    """A lane in our hands. ``attempt`` is the number of the first job's present attempt where jobs are claimed one by
+    one, else 0: then each is on its first. ``crashed``: whoever had the lane before us never gave it back."""
+
+    lane: str
+    attempt: int
+    crashed: bool
+    failed: Sequence[Attempt]
+    jobs: Sequence[ClaimedJob]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What ``claim`` got: lanes under one ``token``. ``more``: other lanes are ready now. ``next_due``: server ms."""
+
+    token: int
+    now: int
+    more: bool
+    next_due: int | None
+    lanes: Sequence[ClaimedLane]
+
+
+class Action(StrEnum):
+    """What happens to a lane after its finished jobs have left it (settle.lua)."""
+
+    HOLD = "hold"
+    RELEASE = "release"
+    RETRY = "retry"
+    BURY = "bury"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a lane claimed under ``token``: so many jobs done and discarded from its head, then ``action``.
+
+    For RETRY, ``delay_ms`` and the attempts so far; for BURY, those and the error that ended it.
+    """
+
+    token: int
+    lane: str
+    done: int = 0
+    discarded: int = 0
+    action: Action = Action.RELEASE
+    delay_ms: int = 0
+    attempts: int = 0
+    failed: Sequence[Attempt] = ()
+    error: str = ""
+    text: str = ""
+
+
+class LaneStore:
+    """The lanes of one handler in one partition. Every method may raise ``StoreUnavailable``."""
+
+    def __init__(self, scripts: Scripts, keys: PartitionKeys, handler: str) -> None:
+        self._scripts = scripts
+        self._handler = handler
+        ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
+        lanes = keys.lane(handler, "")
+        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, keys.inbox, lanes]
+        self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead, lanes]
+        self._renew_keys = [ready, claims]
+
+    def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
+        """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
+        token, now, more, next_due, *found = self._scripts.run(
+            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, MOST_BYTES]
+        )
+        return Claim(
+            token=token,
+            now=now,
+            more=bool(more),
+            next_due=int(float(next_due)) if next_due else None,
+            lanes=[_claimed(lane) for lane in found],
+        )
+
+    def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:
+        """Write outcomes. For each lane that was still ours: whether it has jobs left; the lost ones are missing."""
+        words: list[Word] = [LEASE_MS, self._handler]
+        for item in settlements:
+            words += (item.token, item.lane, item.done, item.discarded, item.action, item.delay_ms, item.attempts)
+            words += (_encode(item.failed), item.error, item.text)
+        answers = self._scripts.run("settle", self._settle_keys, words)
+        return {item.lane: bool(answer) for item, answer in zip(settlements, answers, strict=True) if answer >= 0}
+
+    def renew(self, lanes: Iterable[tuple[int, str]]) -> list[str]:
+        """Keep (token, lane) pairs for another lease; answers with the lanes that are no longer theirs."""
+        words = [word for pair in lanes for word in pair]
+        return [lane.decode() for lane in self._scripts.run("renew", self._renew_keys, [LEASE_MS, *words])]
+
+
+def _claimed(found: list[Any]) -> ClaimedLane:
+    lane, attempt, crashed, trouble, *rest = found
+    return ClaimedLane(
+        lane=lane.decode(),
+        attempt=attempt,
+        crashed=bool(crashed),
+        failed=_decode_attempts(trouble) if trouble else (),
+        jobs=[
+            ClaimedJob(decode(job), body, team.decode() if team else None)
+            for job, body, team in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What the sweeper has to ring for in one partition; in ``in_ms`` milliseconds there will be more."""
+
+    partition: int
+    sequencer: bool
+    handlers: Sequence[str]
+    in_ms: int | None
+
+
+def due(scripts: Scripts, keys: PartitionKeys, handlers: Sequence[str]) -> Due:
+    """What of a partition is due and has no bell on its way; marks the bells as rung. Raises ``StoreUnavailable``."""
+    fixed = [keys.state, keys.inbox, keys.gaps, keys.bell, keys.lease]
+    per_handler = [key for name in handlers for key in (keys.ready(name), keys.runner_bell(name))]
+    in_ms, sequencer, *ring = scripts.run("due", fixed + per_handler, [BELL_LIFE_MS])
+    return Due(
+        partition=keys.partition,
+        sequencer=bool(sequencer),
+        handlers=[name for name, wanted in zip(handlers, ring, strict=True) if wanted],
+        in_ms=int(in_ms) if in_ms else None,
+    )

@@ -1,0 +1,84 @@
+#!lua flags=allow-oom
+-- Claim ready lanes of one handler: whoever holds a lane's token may run its first jobs.
+--
+-- KEYS  1 ready   2 claims   3 trouble   4 bell   5 state   6 inbox
+--       7 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key
+-- ARGV  1 lease ms   2 most lanes   3 most jobs   4 most jobs of a lane   5 most bytes of bodies
+-- Returns  {token, now, more, next, lane...}
+--          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
+--          lane   {name, attempt, crashed, trouble, job, body, team, job, body, team, ...}
+--
+-- An attempt is counted here, not when the call ends: a job that kills its process runs out of attempts too. That needs
+-- a job to be claimed alone. So many are claimed together only from a lane without trouble, and counted as no attempt;
+-- if their process dies (crashed: the lease ran out), the lane's next jobs come one by one, and the next crash is known
+-- to be its first job's.
+-- claims holds "token attempts count"; token 0 means that the lane waits between attempts.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('DEL', KEYS[4])
+local token = redis.call('HINCRBY', KEYS[5], 'fence', 1)
+local jobs_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[5])
+local lanes = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
+local result = {token, now, 0, ''}
+for _, lane in ipairs(lanes) do
+  if jobs_left <= 0 or bytes_left <= 0 then
+    break
+  end
+  local attempts, crashed = 0, 0
+  local claim = redis.call('HGET', KEYS[2], lane)
+  if claim then
+    local holder, tried = string.match(claim, '^(%d+) (%d+)')
+    attempts = tonumber(tried)
+    crashed = holder ~= '0' and 1 or 0
+  end
+  local most = math.min(tonumber(ARGV[4]), jobs_left)
+  if claim then
+    most = 1
+  end
+  local jobs = redis.call('LRANGE', KEYS[7] .. lane, 0, most - 1)
+  local count = 0
+  local found = {lane, 0, crashed, claim and redis.call('HGET', KEYS[3], lane) or ''}
+  for _, job in ipairs(jobs) do
+    if count > 0 and bytes_left <= 0 then
+      break
+    end
+    local entry = string.match(job, '^%S+')
+    local body, team = '', ''
+    local stored = redis.call('XRANGE', KEYS[6], entry, entry)[1]
+    if stored then
+      local fields = stored[2]
+      for field = 1, #fields, 2 do
+        if fields[field] == 'b' then
+          body = fields[field + 1]
+        elseif fields[field] == 't' then
+          team = fields[field + 1]
+        end
+      end
+    end
+    count = count + 1
+    bytes_left = bytes_left - #body
+    found[#found + 1] = job
+    found[#found + 1] = body
+    found[#found + 1] = team
+  end
+  if count == 0 then
+    redis.call('ZREM', KEYS[1], lane)
+    redis.call('HDEL', KEYS[2], lane)
+    redis.call('HDEL', KEYS[3], lane)
+  else
+    if count == 1 then
+      attempts = attempts + 1
+    end
+    found[2] = attempts
+    jobs_left = jobs_left - count
+    redis.call('HSET', KEYS[2], lane, token .. ' ' .. attempts .. ' ' .. count)
+    redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
+    result[#result + 1] = found
+  end
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if first[2] then
+  result[3] = tonumber(first[2]) <= now and 1 or 0
+  result[4] = first[2]
+end
+return result

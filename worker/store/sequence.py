@@ -1,0 +1,296 @@
+"""The sequencer's side of a partition: take the lease, read a batch and its state, commit a plan, let go.
+
+    acquire ─▶ read ─▶ load ─▶ (plan: worker.core.sequencing) ─▶ commit ─┬▶ read ...
+                                                                        └▶ release
+
+``commit`` writes a plan in one script that first checks the fencing token. So a process that stopped for a minute
+between any two of these steps, and lost its lease, changes nothing; and one that dies leaves the state before or the
+state after.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import redis
+
+from worker.core import jobs
+from worker.core.changes import Change
+from worker.core.envelope import Envelope, Unreadable, read
+from worker.core.lateness import Lateness
+from worker.core.sequencing import Delivery, Plan, Proof, State, fingerprint, prospects_of
+from worker.doorbell import BELL_LIFE_MS
+from worker.settings import Settings
+from worker.store.client import unavailable_as_error
+from worker.store.keys import PartitionKeys
+from worker.store.records import (
+    arrival_ms,
+    decode_held,
+    decode_lateness,
+    decode_owner,
+    decode_team,
+    encode_held,
+    encode_lateness,
+    encode_owner,
+    encode_team,
+)
+from worker.store.scripts import Code, Scripts, Word, owned
+from worker.store.writes import Writes
+
+LEASE_MS: Final = 3000
+"""A batch takes milliseconds and every commit renews, so a sequencer that dies is replaced within three seconds."""
+
+DUE_TEAMS: Final = 200  # teams whose wait is over, taken along with one batch
+
+Route = Callable[[str, Change | None], Sequence[str]]
+"""(event type, change) -> names of the handlers that get a job."""
+
+
+@dataclass(slots=True)
+class Lease:
+    """A sequencer's hold on its partition. ``cursor`` is the last entry that was read and committed."""
+
+    token: int
+    cursor: str
+    lateness: Lateness
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What was read. ``clock`` is the time by which gaps are judged: the server's when ``drained``, else the arrival
+    of the last delivery read; ``now`` is the server's time. All in ms."""
+
+    deliveries: list[Delivery | tuple[str, Proof]]
+    bodies: dict[str, tuple[bytes, str | None]]
+    due: list[str]
+    now: int
+    drained: bool
+    size: int
+
+    @property
+    def clock(self) -> int:
+        return self.now if self.drained or not self.deliveries else arrival_ms(self.deliveries[-1][0])
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit did: ``bells`` are the handlers whose runner the caller has to ring."""
+
+    bells: list[str]
+
+
+class SequenceStore:
+    """One partition's sequencer state. Every method may raise ``StoreUnavailable``."""
+
+    def __init__(self, client: redis.Redis, scripts: Scripts, keys: PartitionKeys, settings: Settings) -> None:
+        self._client = client
+        self._scripts = scripts
+        self._keys = keys
+        self._memory_ms = int(settings.memory * 1000)
+        self._half_window_ms = max(1, int(settings.dedup_window * 500))
+
+    def acquire(self) -> Lease | None:
+        """The lease with a new token, or None when another process has it."""
+        keys = self._keys
+        answer = self._scripts.run("acquire", [keys.lease, keys.state, keys.bell], [LEASE_MS, BELL_LIFE_MS])
+        if answer[0] == Code.BUSY:
+            return None
+        token, cursor, lateness = answer
+        return Lease(token, cursor.decode(), decode_lateness(lateness))
+
+    def read(self, lease: Lease, count: int) -> Batch:
+        """Up to ``count`` unread deliveries, and the teams whose gap wait is over."""
+        keys = self._keys
+        with unavailable_as_error():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.execute_command("TIME")
+            pipe.xrange(keys.inbox, f"({lease.cursor}", "+", count)
+            pipe.zrange(keys.gaps, 0, DUE_TEAMS - 1, withscores=True)
+            (seconds, micros), entries, waiting = pipe.execute()
+        deliveries: list[Delivery | tuple[str, Proof]] = []
+        bodies = {}
+        size = 0
+        for name, fields in entries:
+            entry = name.decode()
+            body = fields.get(b"b", b"")
+            team = fields[b"t"].decode() if b"t" in fields else None
+            size += len(body)
+            if b"proof" in fields and team is not None:
+                deliveries.append((entry, Proof(team, int(fields[b"proof"]))))
+                continue
+            content: Envelope | Unreadable
+            try:
+                content = read(body, team)
+            except Unreadable as error:
+                content = error
+            bodies[entry] = (body, team)
+            deliveries.append(Delivery(entry, arrival_ms(entry), content))
+        now = int(seconds) * 1000 + int(micros) // 1000
+        drained = len(entries) < count
+        clock = now if drained or not deliveries else arrival_ms(deliveries[-1][0])
+        due = [team.decode() for team, deadline in waiting if deadline <= clock]
+        return Batch(deliveries, bodies, due, now, drained, size)
+
+    def load(self, lease: Lease, batch: Batch) -> State:
+        """The state that planning ``batch`` needs: its teams, their held events, the owners of all their prospects."""
+        events = [delivery.content for delivery in batch.deliveries if isinstance(delivery, Delivery)]
+        known = [event for event in events if isinstance(event, Envelope)]
+        proven = [delivery[1].team for delivery in batch.deliveries if isinstance(delivery[1], Proof)]
+        teams = list(dict.fromkeys([event.team for event in known] + batch.due + proven))
+        prospects = list(dict.fromkeys((e.team, e.prospect) for e in known if e.prospect is not None))
+        marks = list(dict.fromkeys(fingerprint(event.team, event.id) for event in known))
+        state = State(lateness=lease.lateness)
+        if not teams:
+            return state
+        with unavailable_as_error():
+            pipe = self._client.pipeline(transaction=False)
+            pipe.mget([self._keys.team(team) for team in teams])
+            pipe.execute_command("ZMSCORE", self._keys.gaps, *teams)
+            windows = self._windows(batch.now) if marks else []
+            for window in windows:
+                pipe.execute_command("SMISMEMBER", self._keys.seen(window), *marks)
+            if prospects:
+                pipe.mget([self._keys.owner(*prospect) for prospect in prospects])
+            stored, waits, *rest = pipe.execute()
+            for team, text in zip(teams, stored, strict=True):
+                state.teams[team] = decode_team(text)
+            for answers in rest[: len(windows)]:
+                state.seen.update(mark for mark, found in zip(marks, answers, strict=True) if found)
+            if prospects:
+                self._add_owners(state, prospects, rest[-1])
+            self._add_held(state, [team for team, wait in zip(teams, waits, strict=True) if wait is not None])
+        return state
+
+    def commit(self, lease: Lease, batch: Batch, plan: Plan, route: Route, quarantine_max: int) -> Committed:
+        """Write ``plan``, jobs for the handlers that ``route`` names, and the new cursor; renews the lease.
+
+        Raises ``LeaseLost``: then nothing was written, and the lease must not be used again.
+        """
+        writes = Writes()
+        entries = [delivery[0] for delivery in batch.deliveries]
+        cursor = entries[-1] if entries else lease.cursor
+        counts = Counter(plan.counts)
+        counts["read"] = len(entries)
+        counts["duplicates"] = len(plan.duplicates)
+        counts["quarantined"] = len(plan.quarantined)
+        counts["proofs"] = len(plan.proofs)
+        counts["released"] = len(plan.released)
+        forgotten = plan.duplicates + plan.proofs
+
+        lanes: dict[tuple[str, str], list[Word]] = {}
+        refs: list[Word] = []
+        for released in plan.released:
+            arrival, _, change = released
+            handlers = route(arrival.event.type, change)
+            if not handlers:
+                forgotten.append(arrival.entry)
+                continue
+            shared = len(handlers) > 1
+            if shared:
+                refs += (arrival.entry, len(handlers))
+            counts["stored"] += 1
+            job = jobs.encode(released, shared=shared)
+            for handler in handlers:
+                counts[f"routed:{handler}"] += 1
+                lanes.setdefault((handler, arrival.event.team), []).append(job)
+
+        keys = self._keys
+        writes.add("HSET", keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
+        if plan.seen:
+            window = self._windows(batch.now)[0]
+            writes.add("SADD", keys.seen(window), plan.seen)
+            writes.add("PEXPIRE", keys.seen(window), [4 * self._half_window_ms])
+        for team, state in plan.teams.items():
+            writes.add("SET", keys.team(team), [encode_team(state), "PX", self._memory_ms])
+        for prospect, owner in plan.owners.items():
+            writes.add("SET", keys.owner(*prospect), [encode_owner(owner), "PX", self._memory_ms])
+        self._write_held(writes, plan)
+        ready: dict[str, list[Word]] = {}
+        for (handler, lane), texts in lanes.items():
+            writes.add("RPUSH", keys.lane(handler, lane), texts)
+            ready.setdefault(handler, []).extend((batch.now, lane))
+        for handler, scores in ready.items():
+            # NX: a lane that is claimed or backing off keeps its time.
+            writes.add("ZADD", keys.ready(handler), scores, always=["NX"])
+        writes.add("HSET", keys.refs, refs)
+        for item in plan.quarantined:
+            forgotten.append(item.entry)
+            body, url_team = batch.bodies[item.entry]
+            words: list[Word] = ["MAXLEN", "~", quarantine_max, "*", "b", body, "entry", item.entry]
+            words += ["reason", item.reason, "detail", item.detail]
+            writes.add("XADD", keys.quarantine, words + (["t", url_team] if url_team is not None else []))
+        writes.add("XDEL", keys.inbox, forgotten)
+        for name, count in counts.items():
+            if count:
+                writes.add("HINCRBY", keys.ledger, [name, count])
+
+        bells = list(ready)
+        answer = self._scripts.run(
+            "commit",
+            [keys.lease, *(keys.runner_bell(handler) for handler in bells), *writes.keys],
+            [lease.token, LEASE_MS, BELL_LIFE_MS, len(bells), *writes.words(len(bells) + 1)],
+        )
+        owned(answer[0], f"partition {keys.partition}")
+        lease.cursor = cursor
+        return Committed([handler for handler, ring in zip(bells, answer[1:], strict=True) if ring])
+
+    def release(self, lease: Lease, *, hand_on: bool) -> tuple[Code, int | None]:
+        """Let go, unless there is more to read (``MORE``: the lease is still held).
+
+        ``hand_on`` lets go in any case; ``HANDED_ON`` then asks the caller to ring. With ``DONE`` comes the time (ms)
+        at which the next gap's wait is over, if one is open. Raises ``LeaseLost``.
+        """
+        keys = self._keys
+        answer = self._scripts.run(
+            "release",
+            [keys.lease, keys.state, keys.bell, keys.inbox, keys.gaps],
+            [lease.token, BELL_LIFE_MS, int(hand_on)],
+        )
+        code = owned(answer[0], f"partition {keys.partition}")
+        deadline = answer[1] if len(answer) > 1 else b""
+        return code, int(float(deadline)) if deadline else None
+
+    def _windows(self, now: int) -> list[int]:
+        """The windows in which an id may be remembered: the present one, and the two that reach back far enough."""
+        window = now // self._half_window_ms
+        return [window, window - 1, window - 2]
+
+    def _add_owners(self, state: State, prospects: Sequence[tuple[str, str]], stored: Iterable[bytes | None]) -> None:
+        for prospect, text in zip(prospects, stored, strict=True):
+            if text is not None:
+                state.owners[prospect] = decode_owner(text)
+
+    def _add_held(self, state: State, teams: Sequence[str]) -> None:
+        if not teams:
+            return
+        pipe = self._client.pipeline(transaction=False)
+        for team in teams:
+            pipe.zrange(self._keys.held(team), 0, -1, withscores=True)
+        for team, members in zip(teams, pipe.execute(), strict=True):
+            state.teams[team].held = decode_held(team, members)
+        missing = [prospect for prospect in prospects_of(state.teams) if prospect not in state.owners]
+        if missing:
+            stored: Any = self._client.mget([self._keys.owner(*prospect) for prospect in missing])
+            self._add_owners(state, missing, stored)
+
+    def _write_held(self, writes: Writes, plan: Plan) -> None:
+        keys = self._keys
+        gone: dict[str, list[Word]] = {}
+        come: dict[str, list[Word]] = {}
+        for arrival in plan.unheld:
+            gone.setdefault(arrival.event.team, []).append(encode_held(arrival))
+        for arrival in plan.held.values():
+            come.setdefault(arrival.event.team, []).extend((arrival.event.seq, encode_held(arrival)))
+        for team, texts in gone.items():
+            writes.add("ZREM", keys.held(team), texts)
+        for team, members in come.items():
+            writes.add("ZADD", keys.held(team), members)
+        deadlines: list[Word] = []
+        for team, deadline in plan.deadlines.items():
+            if deadline is not None:
+                deadlines += (deadline, team)
+        writes.add("ZADD", keys.gaps, deadlines)
+        writes.add("ZREM", keys.gaps, [team for team, deadline in plan.deadlines.items() if deadline is None])
