@@ -53,3 +53,7 @@ class _Commands(click.Group):
 @click.version_option(package_name="handoff", message="%(prog)s %(version)s")
 def main() -> None:
     """Handoff: signed webhooks in, ordered and deduplicated assignee changes out."""
+
+
+if __name__ == "__main__":
+    main(prog_name="handoff")

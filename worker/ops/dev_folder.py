@@ -104,4 +104,4 @@ def _write_private(file: Path, text: str) -> None:
 
 
 def _unusable(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(str(path), f"can't be written: {error.strerror}", "start in a directory that is yours")
+    return ConfigurationError(str(path), f"can't be used: {error.strerror}", "start in a directory that is yours")

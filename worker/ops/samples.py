@@ -61,13 +61,21 @@ def story(seed: int | None = None, *, now: datetime | None = None) -> Story:
 
 
 def stream(
-    seed: int, events: int, teams: int, *, duplicates: float = 0.0, displacement: int = 0, gaps: float = 0.0
+    seed: int,
+    events: int,
+    teams: int,
+    *,
+    duplicates: float = 0.0,
+    displacement: int = 0,
+    gaps: float = 0.0,
+    started: datetime = _EPOCH,
 ) -> list[SampleDelivery]:
     """``events`` distinct events of ``teams`` teams of Zipf(1.1) size, in the order in which they arrive.
 
     ``duplicates`` is the share of events that is delivered twice; ``displacement`` by how many places an arrival may be
     behind its turn; ``gaps`` the share of events before which some of the team's numbers were given to types that this
-    webhook does not get. Every team has several prospects, and one event in eight is a deprecated thread event.
+    webhook does not get. ``started`` is when the first one happened: send with the present time, for an event that
+    is late and older than ids are remembered is quarantined. Every team has several prospects, and one event in eight is a deprecated thread event.
     """
     rng = random.Random(seed)  # noqa: S311 - made-up people, not secrets
     weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(teams)))
@@ -83,7 +91,7 @@ def stream(
         if gaps and rng.random() < gaps:
             team.seq += rng.randint(1, 3)
         owner = rng.choice(team.members) if rng.random() < 0.8 else None
-        at = _EPOCH + timedelta(milliseconds=turn)
+        at = started + timedelta(milliseconds=turn)
         delivery = team.event(rng.randrange(len(team.prospects)), owner, at, thread=rng.random() < 0.125)
         # Whole and half places, so that a copy never ties with an original. It may come before it: they are the same.
         arrivals.append((turn + rng.randint(0, displacement), delivery))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from datetime import UTC, datetime
 
 import click
 
@@ -67,7 +68,13 @@ def command(  # noqa: PLR0917 - click passes them by name
     if count is not None:
         chosen = random.randrange(2**32) if seed is None else seed  # noqa: S311 - made-up events
         made = samples.stream(
-            chosen, count, teams or max(1, count // 40), duplicates=duplicates, displacement=shuffle, gaps=gaps
+            chosen,
+            count,
+            teams or max(1, count // 40),
+            duplicates=duplicates,
+            displacement=shuffle,
+            gaps=gaps,
+            started=datetime.now(UTC),
         )
         outgoing = [sending.Outgoing(delivery.body, f"seq {delivery.seq}") for delivery in made]
     elif sample:
