@@ -74,8 +74,9 @@ def stream(
 
     ``duplicates`` is the share of events that is delivered twice; ``displacement`` by how many places an arrival may be
     behind its turn; ``gaps`` the share of events before which some of the team's numbers were given to types that this
-    webhook does not get. ``started`` is when the first one happened: send with the present time, for an event that
-    is late and older than ids are remembered is quarantined. Every team has several prospects, and one event in eight is a deprecated thread event.
+    webhook does not get. ``started`` is when the first one happened: what is sent gets the present time, for an event
+    that is late and older than ids are remembered is quarantined. Every team has several prospects, and one event in
+    eight is a deprecated thread event.
     """
     rng = random.Random(seed)  # noqa: S311 - made-up people, not secrets
     weights = list(accumulate((rank + 1) ** -ZIPF_EXPONENT for rank in range(teams)))
