@@ -1,11 +1,12 @@
 """A job: one event in one lane. How it is written into the lane's list.
 
 A job does not repeat the event, whose body is stored once; it has what the body lacks (the previous owner) and what is
-needed before the body is looked at. It is text with single spaces, so that the scripts can read the first two fields:
+needed before the body is looked at. It is text with single spaces, so that the scripts can read the first three fields:
 
-    entry shared seq marks previous
+    entry shared size seq marks previous
 
-``entry`` is the body's id in the inbox, ``shared`` 1 when other handlers have a job for the same event, ``marks`` one
+``entry`` is the body's id in the inbox, ``shared`` 1 when other handlers have a job for the same event, ``size`` the
+body's length in bytes, by which a claim is bounded, ``marks`` one
 letter for the kind (or ``e``: an event without a change) and then ``l`` for late, ``s`` for stale, ``k`` for a known
 previous owner. ``previous`` comes last because ids may hold spaces; it is empty for nobody or unknown.
 """
@@ -31,13 +32,14 @@ class Job(NamedTuple):
 
     entry: str
     shared: bool
+    size: int
     seq: int
     late: bool
     change: Change | None
 
 
 def encode(released: Released, *, shared: bool) -> str:
-    (event, entry, _), late, change = released
+    (event, entry, _, size), late, change = released
     marks = "e"
     previous = ""
     if change is not None:
@@ -50,14 +52,14 @@ def encode(released: Released, *, shared: bool) -> str:
                 previous = "=" + change.previous
     if late:
         marks += "l"
-    return f"{entry} {'1' if shared else '0'} {event.seq} {marks} {previous}"
+    return f"{entry} {'1' if shared else '0'} {size} {event.seq} {marks} {previous}"
 
 
 def decode(text: bytes) -> Job:
     """Raises ``ValueError`` for what ``encode`` did not write."""
-    entry, shared, seq, marks, previous = text.decode().split(" ", 4)
+    entry, shared, size, seq, marks, previous = text.decode().split(" ", 5)
     kind = _KINDS.get(marks[0])
     change = None
     if kind is not None:
         change = Change(kind, previous[1:] if previous else None, "k" in marks, "s" in marks)
-    return Job(entry, shared == "1", int(seq), "l" in marks, change)
+    return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change)

@@ -41,11 +41,16 @@ TOO_OLD: Final = "too_old"
 
 
 class Delivery(NamedTuple):
-    """One entry of the inbox: where it is, when it arrived (ms), and what it says or why it says nothing."""
+    """One entry of the inbox: where it is, when it arrived (ms), and what it says or why it says nothing.
+
+    ``size`` is the body's length in bytes; ``mark`` what is remembered of the event's id (``fingerprint``).
+    """
 
     entry: str
     arrived: int
     content: Envelope | Unreadable
+    size: int = 0
+    mark: bytes = b""
 
 
 class Arrival(NamedTuple):
@@ -54,6 +59,7 @@ class Arrival(NamedTuple):
     event: Envelope
     entry: str
     arrived: int
+    size: int
 
 
 class Gap(NamedTuple):
@@ -178,12 +184,11 @@ class _Sequencer:
         self.in_order = 0
 
     def receive(self, delivery: Delivery) -> None:
-        entry, arrived, event = delivery
+        entry, arrived, event, size, mark = delivery
         plan = self.plan
         if isinstance(event, Unreadable):
             plan.quarantined.append(Quarantined(entry, event.reason, event.detail))
             return
-        mark = fingerprint(event.team, event.id)
         if mark in self.state.seen:
             plan.duplicates.append(entry)
             return
@@ -191,7 +196,7 @@ class _Sequencer:
         plan.seen.append(mark)
 
         team = self._team(event.team)
-        arrival = Arrival(event, entry, arrived)
+        arrival = Arrival(event, entry, arrived, size)
         watermark = team.watermark
         if watermark is None or event.seq > watermark + 1:
             self._hold(team, arrival)

@@ -42,7 +42,9 @@ class Runner:
         self._process = process
         self._spec = spec
         self._partition = partition
-        self._store = LaneStore(process.scripts, PartitionKeys(process.settings.prefix, partition), spec.name)
+        self._store = LaneStore(
+            process.client, process.scripts, PartitionKeys(process.settings.prefix, partition), spec.name
+        )
         self._executor: Executor = executor_for(spec)
         self._held = Held(self._store, spec.name, spec.timeout)
         self._active: list[ActiveLane] = []

@@ -13,9 +13,11 @@ from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
+import redis
 
 from worker.core.jobs import Job, decode
 from worker.doorbell import BELL_LIFE_MS
+from worker.store.bodies import LOST, fetch
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts, Word
 
@@ -101,12 +103,14 @@ class Settlement:
 class LaneStore:
     """The lanes of one handler in one partition. Every method may raise ``StoreUnavailable``."""
 
-    def __init__(self, scripts: Scripts, keys: PartitionKeys, handler: str) -> None:
+    def __init__(self, client: redis.Redis, scripts: Scripts, keys: PartitionKeys, handler: str) -> None:
+        self._client = client
         self._scripts = scripts
         self._handler = handler
         ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
         lanes = keys.lane(handler, "")
-        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, keys.inbox, lanes]
+        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes]
+        self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead, lanes]
         self._renew_keys = [ready, claims]
 
@@ -120,8 +124,25 @@ class LaneStore:
             now=now,
             more=bool(more),
             next_due=int(float(next_due)) if next_due else None,
-            lanes=[_claimed(lane) for lane in found],
+            lanes=self._with_bodies(found),
         )
+
+    def _with_bodies(self, found: Sequence[Sequence[Any]]) -> list[ClaimedLane]:
+        lanes = []
+        for lane, attempt, crashed, trouble, *texts in found:
+            decoded = [decode(text) for text in texts]
+            lanes.append((lane.decode(), attempt, bool(crashed), trouble, decoded))
+        bodies = fetch(self._client, self._inbox, [job.entry for *_, decoded in lanes for job in decoded])
+        return [
+            ClaimedLane(
+                lane=lane,
+                attempt=attempt,
+                crashed=crashed,
+                failed=_decode_attempts(trouble) if trouble else (),
+                jobs=[ClaimedJob(job, *bodies.get(job.entry, LOST)) for job in decoded],
+            )
+            for lane, attempt, crashed, trouble, decoded in lanes
+        ]
 
     def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:
         """Write outcomes. For each lane that was still ours: whether it has jobs left; the lost ones are missing."""
@@ -136,20 +157,6 @@ class LaneStore:
         """Keep (token, lane) pairs for another lease; answers with the lanes that are no longer theirs."""
         words = [word for pair in lanes for word in pair]
         return [lane.decode() for lane in self._scripts.run("renew", self._renew_keys, [LEASE_MS, *words])]
-
-
-def _claimed(found: list[Any]) -> ClaimedLane:
-    lane, attempt, crashed, trouble, *rest = found
-    return ClaimedLane(
-        lane=lane.decode(),
-        attempt=attempt,
-        crashed=bool(crashed),
-        failed=_decode_attempts(trouble) if trouble else (),
-        jobs=[
-            ClaimedJob(decode(job), body, team.decode() if team else None)
-            for job, body, team in zip(rest[::3], rest[1::3], rest[2::3], strict=True)
-        ],
-    )
 
 
 @dataclass(frozen=True, slots=True)

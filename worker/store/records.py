@@ -27,6 +27,7 @@ class _Held(msgspec.Struct, array_like=True):
     assignee: str | None
     entry: str
     arrived: int
+    size: int
 
 
 _decode_held: Final = msgspec.json.Decoder(_Held).decode
@@ -66,8 +67,8 @@ def decode_lateness(text: bytes) -> Lateness:
 
 
 def encode_held(arrival: Arrival) -> bytes:
-    event, entry, arrived = arrival
-    return _encode(_Held(event.id, event.type, event.occurred_ms, event.prospect, event.assignee, entry, arrived))
+    event, entry, arrived, size = arrival
+    return _encode(_Held(event.id, event.type, event.occurred_ms, event.prospect, event.assignee, entry, arrived, size))
 
 
 def decode_held(team: str, members: list[tuple[bytes, float]]) -> list[Arrival]:
@@ -76,5 +77,5 @@ def decode_held(team: str, members: list[tuple[bytes, float]]) -> list[Arrival]:
     for text, seq in members:
         held = _decode_held(text)
         event = Envelope(held.id, int(seq), team, held.type, held.occurred_ms, held.prospect, held.assignee)
-        found.append(Arrival(event, held.entry, held.arrived))
+        found.append(Arrival(event, held.entry, held.arrived, held.size))
     return sorted(found, key=place)

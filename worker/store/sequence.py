@@ -115,19 +115,19 @@ class SequenceStore:
         size = 0
         for name, fields in entries:
             entry = name.decode()
-            body = fields.get(b"b", b"")
-            team = fields[b"t"].decode() if b"t" in fields else None
-            size += len(body)
-            if b"proof" in fields and team is not None:
-                deliveries.append((entry, Proof(team, int(fields[b"proof"]))))
+            body, team, proof = _fields(fields)
+            if proof is not None and team is not None:
+                deliveries.append((entry, Proof(team, proof)))
                 continue
-            content: Envelope | Unreadable
-            try:
-                content = read(body, team)
-            except Unreadable as error:
-                content = error
+            size += len(body)
             bodies[entry] = (body, team)
-            deliveries.append(Delivery(entry, arrival_ms(entry), content))
+            arrived = arrival_ms(entry)
+            try:
+                event = read(body, team)
+            except Unreadable as error:
+                deliveries.append(Delivery(entry, arrived, error, len(body)))
+            else:
+                deliveries.append(Delivery(entry, arrived, event, len(body), fingerprint(event.team, event.id)))
         now = int(seconds) * 1000 + int(micros) // 1000
         drained = len(entries) < count
         clock = now if drained or not deliveries else arrival_ms(deliveries[-1][0])
@@ -136,12 +136,12 @@ class SequenceStore:
 
     def load(self, lease: Lease, batch: Batch) -> State:
         """The state that planning ``batch`` needs: its teams, their held events, the owners of all their prospects."""
-        events = [delivery.content for delivery in batch.deliveries if isinstance(delivery, Delivery)]
-        known = [event for event in events if isinstance(event, Envelope)]
+        deliveries = [delivery for delivery in batch.deliveries if isinstance(delivery, Delivery)]
+        known = [delivery.content for delivery in deliveries if isinstance(delivery.content, Envelope)]
         proven = [delivery[1].team for delivery in batch.deliveries if isinstance(delivery[1], Proof)]
         teams = list(dict.fromkeys([event.team for event in known] + batch.due + proven))
         prospects = list(dict.fromkeys((e.team, e.prospect) for e in known if e.prospect is not None))
-        marks = list(dict.fromkeys(fingerprint(event.team, event.id) for event in known))
+        marks = list({delivery.mark for delivery in deliveries if delivery.mark})
         state = State(lateness=lease.lateness)
         if not teams:
             return state
@@ -294,3 +294,16 @@ class SequenceStore:
                 deadlines += (deadline, team)
         writes.add("ZADD", keys.gaps, deadlines)
         writes.add("ZREM", keys.gaps, [team for team, deadline in plan.deadlines.items() if deadline is None])
+
+
+def _fields(flat: list[bytes]) -> tuple[bytes, str | None, int | None]:
+    """An inbox entry's body, team from the URL, and proven seq, of the fields it has (store/keys.py)."""
+    if len(flat) == 2 and flat[0] == b"b":
+        return flat[1], None, None
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    team, proof = fields.get(b"t"), fields.get(b"proof")
+    return (
+        fields.get(b"b", b""),
+        None if team is None else team.decode(errors="replace"),
+        None if proof is None else int(proof),
+    )

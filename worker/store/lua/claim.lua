@@ -1,12 +1,12 @@
 #!lua flags=allow-oom
 -- Claim ready lanes of one handler: whoever holds a lane's token may run its first jobs.
 --
--- KEYS  1 ready   2 claims   3 trouble   4 bell   5 state   6 inbox
---       7 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key
+-- KEYS  1 ready   2 claims   3 trouble   4 bell   5 state
+--       6 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key
 -- ARGV  1 lease ms   2 most lanes   3 most jobs   4 most jobs of a lane   5 most bytes of bodies
 -- Returns  {token, now, more, next, lane...}
 --          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
---          lane   {name, attempt, crashed, trouble, job, body, team, job, body, team, ...}
+--          lane   {name, attempt, crashed, trouble, job, job, ...}
 --
 -- An attempt is counted here, not when the call ends: a job that kills its process runs out of attempts too. That needs
 -- a job to be claimed alone. So many are claimed together only from a lane without trouble, and counted as no attempt;
@@ -35,31 +35,16 @@ for _, lane in ipairs(lanes) do
   if claim then
     most = 1
   end
-  local jobs = redis.call('LRANGE', KEYS[7] .. lane, 0, most - 1)
+  local jobs = redis.call('LRANGE', KEYS[6] .. lane, 0, most - 1)
   local count = 0
   local found = {lane, 0, crashed, claim and redis.call('HGET', KEYS[3], lane) or ''}
   for _, job in ipairs(jobs) do
     if count > 0 and bytes_left <= 0 then
       break
     end
-    local entry = string.match(job, '^%S+')
-    local body, team = '', ''
-    local stored = redis.call('XRANGE', KEYS[6], entry, entry)[1]
-    if stored then
-      local fields = stored[2]
-      for field = 1, #fields, 2 do
-        if fields[field] == 'b' then
-          body = fields[field + 1]
-        elseif fields[field] == 't' then
-          team = fields[field + 1]
-        end
-      end
-    end
     count = count + 1
-    bytes_left = bytes_left - #body
+    bytes_left = bytes_left - string.match(job, '^%S+ %S+ (%d+)')
     found[#found + 1] = job
-    found[#found + 1] = body
-    found[#found + 1] = team
   end
   if count == 0 then
     redis.call('ZREM', KEYS[1], lane)

@@ -1,0 +1,8 @@
+"""A handler that does nothing: what is left is Handoff's own cost."""
+
+from worker import AssigneeChange, Context, Event, handler
+
+
+@handler(name="noop", on="*")
+def noop(event: Event, ctx: Context) -> None:
+    return
