@@ -22,7 +22,7 @@ FEW = 20
 @click.option(
     "--shuffle", type=click.IntRange(0), default=0, help="With --count: arrivals displaced by up to N places."
 )
-@click.option("--seed", type=int, help="With --sample: the same seed makes the same events.")
+@click.option("--seed", type=int, help="With --sample: the same seed makes the same ids and numbers.")
 @click.option(
     "--url", help="Where to post; without a path, /webhooks/inbox is added. Default: the address in HANDOFF_BIND."
 )
