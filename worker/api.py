@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from worker.core.events import AssigneeChange, Event
-from worker.core.handlers import DEFAULT_QUEUE, HandlerSpec, define
+from worker.core.events import Event
+from worker.core.handlers import DEFAULT_QUEUE, Forward, HandlerSpec, define
 from worker.core.retry import Backoff
 from worker.errors import ConfigurationError
 
@@ -138,21 +139,39 @@ def handler(
 
 
 def route(
-    *, to: str, queue: str, name: str | None = None, on: str | Iterable[str] | None = None, **options: Any
+    *,
+    to: str,
+    queue: str,
+    broker: str | None = None,
+    name: str | None = None,
+    on: str | Iterable[str] | None = None,
+    when: Callable[[Any], bool] | None = None,
+    retries: int = 10,
+    rate: str | None = None,
 ) -> None:
-    """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue on our broker.
+    """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue.
 
-    The task gets one argument, ``AssigneeChange.as_dict()`` (with ``on``: the event's document), and the idempotency
-    key as its task id. It is sent in order; how the far side runs it is the far side's. ``options`` are ``handler``'s.
+    ``broker`` is that application's broker URL, if it is not ``HANDOFF_BROKER_URL``. The task gets one argument,
+    ``AssigneeChange.as_dict()`` (with ``on``: the event's document), and the idempotency key as its task id. Tasks are
+    sent in order; how the far side runs them is the far side's. The other options are ``handler``'s.
     """
 
-    def send(subject: AssigneeChange | Event, ctx: Context) -> None:
-        from celery import current_app
+    def unbound(_subject: object, _ctx: Context) -> None:
+        raise RuntimeError(f"the route to {to} was called outside of a worker")
 
-        payload = subject.as_dict() if isinstance(subject, AssigneeChange) else subject.document
-        current_app.send_task(to, args=[payload], queue=queue, task_id=ctx.idempotency_key, ignore_result=True)
-
-    handler(name=name or to, on=on, **options)(send)
+    spec = define(
+        unbound,
+        name=name or to,
+        on=on,
+        when=when,
+        queue=DEFAULT_QUEUE,
+        retries=retries,
+        timeout=30.0,
+        backoff=None,
+        rate=rate,
+        concurrency=None,
+    )
+    _add(replace(spec, forward=Forward(to, queue, broker)))
 
 
 def _add(spec: HandlerSpec) -> None:

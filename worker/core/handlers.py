@@ -38,6 +38,15 @@ class Rate:
 
 
 @dataclass(frozen=True, slots=True)
+class Forward:
+    """Where ``route`` sends to: a Celery task by name, on a queue of a broker (None: the one of the doorbells)."""
+
+    task: str
+    queue: str
+    broker: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """A handler as Handoff knows it.
 
@@ -56,6 +65,7 @@ class HandlerSpec:
     rate: Rate | None = None
     concurrency: int = 1
     is_async: bool = False
+    forward: Forward | None = None
 
     def wants(self, event_type: str, change: Change | None) -> bool:
         """Whether an event is this handler's business. ``when`` is asked later, where the handler runs.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from worker.api import registered
 from worker.core.changes import Change
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
+from worker.runtime.forward import forwarder
 from worker.settings import Settings
 
 
@@ -31,7 +33,10 @@ def load_handlers(settings: Settings) -> Registry:
             raise _broken(module, error) from error
         except Exception as error:
             raise _broken(module, error) from error
-    return registered()
+    return {
+        name: spec if spec.forward is None else replace(spec, function=forwarder(settings, spec.forward))
+        for name, spec in registered().items()
+    }
 
 
 def _broken(module: str, error: Exception) -> ConfigurationError:

@@ -25,6 +25,7 @@ from worker.runtime.process import Process
 from worker.runtime.sweeper import PERIOD
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import Action, Claim, LaneStore, Settlement
+from worker.store.rate import RateStore
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_CLAIM: Final = 16  # jobs
@@ -44,6 +45,9 @@ class Runner:
         self._partition = partition
         self._store = LaneStore(
             process.client, process.scripts, PartitionKeys(process.settings.prefix, partition), spec.name
+        )
+        self._rate = (
+            None if spec.rate is None else RateStore(process.scripts, process.settings.prefix, spec.name, spec.rate)
         )
         self._executor: Executor = executor_for(spec)
         self._held = Held(self._store, spec.name, spec.timeout)
@@ -98,7 +102,18 @@ class Runner:
         if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
             return False
         jobs = MOST_CLAIM if executor.parallel else self._size
-        claim = self._store.claim(lanes=room, jobs=jobs, per_lane=jobs)
+        per_lane = jobs
+        if self._rate is not None:
+            # One job of each lane at a time, so that every team has its turn at a scarce rate.
+            jobs, wait = self._rate.take(min(jobs, room))
+            per_lane = 1
+            if jobs == 0:
+                self._look_at = time.monotonic() + min(wait / 1000, CLAIM_AGAIN)
+                self._ring_in(wait)
+                return False
+        claim = self._store.claim(lanes=room, jobs=jobs, per_lane=per_lane)
+        if self._rate is not None:
+            self._rate.give_back(jobs - sum(len(lane.jobs) for lane in claim.lanes))
         self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
         begun = self._begin(claim)
         executor.start(begun)
@@ -107,11 +122,15 @@ class Runner:
         if claim.more and not self._asked_for_help:
             self._asked_for_help = True
             self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
-        if not claim.lanes and claim.next_due is not None and claim.next_due - claim.now < PERIOD * 1000:
-            # A retry that is due before the sweeper would look gets a bell of its own.
-            delay = max(0.001, (claim.next_due - claim.now + 1) / 1000)
-            self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=delay)
+        if not claim.lanes and claim.next_due is not None:
+            self._ring_in(claim.next_due - claim.now)
         return bool(claim.lanes)
+
+    def _ring_in(self, milliseconds: int) -> None:
+        """What is due before the sweeper would look gets a bell of its own."""
+        if milliseconds < PERIOD * 1000:
+            delay = max(0.001, (milliseconds + 1) / 1000)
+            self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=delay)
 
     def _begin(self, claim: Claim) -> list[ActiveLane]:
         """The claimed lanes that can be run; those that can't are settled at once."""

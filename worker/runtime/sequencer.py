@@ -101,7 +101,8 @@ class Sequencer:
             log.warning("quarantined", partition=self._partition, entry=item.entry, reason=item.reason)
 
     def _plan(self, lease: Lease, batch: Batch) -> Plan:
-        return plan(self._store.load(lease, batch), batch.deliveries, batch.clock, self._policy, batch.due)
+        state = self._store.load(lease, batch)
+        return plan(state, batch.deliveries, batch.clock, self._policy, batch.due, now=batch.now)
 
     def _ring_at(self, deadline: int | None, now: int) -> None:
         """A gap whose wait ends before the sweeper would look gets a bell of its own."""

@@ -8,6 +8,7 @@ key                    type   meaning                                           
 ====================== ====== ============================================================ ==========================
 P:config               hash   partitions, created: fixed at the first start                for ever
 P:handlers             hash   handler name -> its definition as JSON, written by workers   for ever
+P:rate:{H}             list   calls of handler H granted lately, "ms count"                the rate's own time
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
                               (optional). Appended by the ingress; an entry stays where    or its last job ended
@@ -59,6 +60,11 @@ def handlers(prefix: str) -> str:
 
 def sweeper(prefix: str) -> str:
     return f"{prefix}:sweeper"
+
+
+def rate(prefix: str, handler: str) -> str:
+    """Not a partition's: a rate holds over all of them."""
+    return f"{prefix}:rate:{{{handler}}}"
 
 
 @dataclass(frozen=True, slots=True)
