@@ -11,7 +11,7 @@
 --         release  the lane is due again at once, if it has jobs
 --         retry    its first job failed; the lane is due after delay; attempts and trouble are remembered
 --         bury     its first job is given up: to the dead letters; the lane is due again at once
--- Returns  one word per lane:   1 OK   0 OK, and the lane is empty now   -1 LEASE_LOST: nothing written for this lane
+-- Returns  one word per lane:   1 OK, it has jobs   0 DONE, it is empty now   -1 LEASE_LOST, nothing was written for it
 --
 -- A body leaves the inbox with its last job. All of a lane's outcome is written here or none of it.
 local time = redis.call('TIME')
