@@ -1,0 +1,1 @@
+"""The front door: verifies Inbox's webhooks and stores them. ``python -m ingress`` runs it; see ``ingress.serve``."""
