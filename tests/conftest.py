@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests import servers
+from tests.store_kit import Partition, partition_on
 from worker.settings import Settings, load_settings
 
 _numbers = itertools.count(1)
@@ -57,3 +58,10 @@ def settings(server_url: str, prefix: str) -> Settings:
 def client(server_url: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(server_url) as connection:
         yield connection
+
+
+@pytest.fixture
+def partition(any_server_url: str, prefix: str) -> Iterator[Partition]:
+    """An empty partition, on every kind of server in turn."""
+    with partition_on(any_server_url, prefix) as found:
+        yield found

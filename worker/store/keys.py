@@ -26,8 +26,7 @@ P:{pNN}:gaps           zset   team with held events -> when its wait is over, ms
 P:{pNN}:ready:H        zset   lane -> when it is next due, ms; a claimed lane has the end  until empty
                               of its lease here
 P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first                    until empty
-P:{pNN}:claims:H       hash   lane -> "token attempts count": who runs it, and how often   until let go
-                              its first job was tried
+P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
 P:{pNN}:refs           hash   entry id -> handlers still to finish it, where over one      until the last ends
 P:{pNN}:ledger         hash   counters (store/ledger.py)                                   for ever
@@ -100,6 +99,9 @@ class PartitionKeys:
         return f"{self.base}:team:{team}"
 
     def owner(self, team: str, prospect: str) -> str:
+        # Or team "a" with prospect "b:c" and team "a:b" with prospect "c" would have one owner between them.
+        if ":" in team or "%" in team:
+            team = team.replace("%", "%25").replace(":", "%3A")
         return f"{self.base}:owner:{team}:{prospect}"
 
     def held(self, team: str) -> str:
