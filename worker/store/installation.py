@@ -24,14 +24,24 @@ def fix_partitions(client: redis.Redis, settings: Settings) -> int:
     Raises ``ConfigurationError`` when ``HANDOFF_PARTITIONS`` says another number than the server does, and
     ``StoreUnavailable`` when the server can't be asked.
     """
-    wanted = settings.partitions
+    partitions = stored_partitions(client, settings)
+    if partitions is None:
+        with unavailable_as_error():
+            client.hsetnx(keys.config(settings.prefix), "partitions", settings.partitions or DEFAULT_PARTITIONS)
+        partitions = stored_partitions(client, settings) or 0
+    return partitions
+
+
+def stored_partitions(client: redis.Redis, settings: Settings) -> int | None:
+    """The number of partitions if it has been decided, else None. Writes nothing: to look must not be to decide.
+
+    Raises as ``fix_partitions`` does.
+    """
     with unavailable_as_error():
-        key = keys.config(settings.prefix)
-        stored = client.hget(key, "partitions")
-        if stored is None:
-            client.hsetnx(key, "partitions", wanted or DEFAULT_PARTITIONS)
-            stored = client.hget(key, "partitions")
-    partitions = int(stored or 0)
+        stored: Any = client.hget(keys.config(settings.prefix), "partitions")
+    if stored is None:
+        return None
+    partitions, wanted = int(stored), settings.partitions
     if wanted is not None and wanted != partitions:
         raise ConfigurationError(
             "HANDOFF_PARTITIONS",

@@ -17,7 +17,7 @@ import redis
 from worker.errors import LeaseLost
 from worker.store.client import unavailable_as_error
 
-NAMES: Final = ("acquire", "audit", "claim", "commit", "due", "release", "renew", "settle")
+NAMES: Final = ("acquire", "audit", "claim", "commit", "due", "look", "release", "renew", "settle", "take", "unread")
 
 Word = str | bytes | int | float
 
