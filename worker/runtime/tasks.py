@@ -26,5 +26,4 @@ def _run(spec: HandlerSpec) -> object:
     def run(partition: int) -> None:
         Runner(process.current(), spec, partition).run()
 
-    run.__name__ = run.__qualname__ = f"run_{spec.name}"
     return run

@@ -10,9 +10,10 @@
 --
 -- An attempt is counted here, not when the call ends: a job that kills its process runs out of attempts too. That needs
 -- a job to be claimed alone. So many are claimed together only from a lane without trouble, and counted as no attempt;
--- if their process dies (crashed: the lease ran out), the lane's next jobs come one by one, and the next crash is known
--- to be its first job's.
--- claims holds "token attempts count"; token 0 means that the lane waits between attempts.
+-- if their process dies (crashed: the lease ran out), as many jobs as were claimed come one by one, so that the next
+-- crash is known to be its first job's, and repeats no other.
+-- claims holds "token attempts count careful": who has the lane (0: nobody), how often its first job was tried, how many
+-- jobs are claimed, and how many still have to come one by one.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('DEL', KEYS[4])
@@ -24,12 +25,14 @@ for _, lane in ipairs(lanes) do
   if jobs_left <= 0 or bytes_left <= 0 then
     break
   end
-  local attempts, crashed = 0, 0
+  local attempts, careful, crashed = 0, 0, 0
   local claim = redis.call('HGET', KEYS[2], lane)
   if claim then
-    local holder, tried = string.match(claim, '^(%d+) (%d+)')
-    attempts = tonumber(tried)
-    crashed = holder ~= '0' and 1 or 0
+    local holder, tried, claimed, one_by_one = string.match(claim, '^(%d+) (%d+) (%d+) (%d+)')
+    attempts, careful = tonumber(tried), tonumber(one_by_one)
+    if holder ~= '0' then
+      crashed, careful = 1, math.max(careful, tonumber(claimed))
+    end
   end
   local most = math.min(tonumber(ARGV[4]), jobs_left)
   if claim then
@@ -56,7 +59,7 @@ for _, lane in ipairs(lanes) do
     end
     found[2] = attempts
     jobs_left = jobs_left - count
-    redis.call('HSET', KEYS[2], lane, token .. ' ' .. attempts .. ' ' .. count)
+    redis.call('HSET', KEYS[2], lane, token .. ' ' .. attempts .. ' ' .. count .. ' ' .. careful)
     redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
     result[#result + 1] = found
   end

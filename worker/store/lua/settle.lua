@@ -44,7 +44,7 @@ for word = 3, #ARGV, 10 do
   local token, at = ARGV[word], word + 1
   local lane, action = ARGV[at], ARGV[at + 3]
   local claim = redis.call('HGET', KEYS[2], lane)
-  local holder, _, count = string.match(claim or '', '^(%d+) (%d+) (%d+)')
+  local holder, _, count, careful = string.match(claim or '', '^(%d+) (%d+) (%d+) (%d+)')
   if holder ~= token then
     result[#result + 1] = -1
   else
@@ -68,20 +68,25 @@ for word = 3, #ARGV, 10 do
       redis.call('HDEL', KEYS[3], lane)
     end
     local left = redis.call('EXISTS', key)
+    careful = math.max(0, careful - ended - (action == 'bury' and 1 or 0))
     if action == 'hold' then
       local claimed = count - ended
-      redis.call('HSET', KEYS[2], lane, token .. ' ' .. (claimed == 1 and 1 or 0) .. ' ' .. claimed)
+      redis.call('HSET', KEYS[2], lane, token .. ' ' .. (claimed == 1 and 1 or 0) .. ' ' .. claimed .. ' ' .. careful)
       redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
       redis.call('HDEL', KEYS[2], lane)
     elseif action == 'retry' then
-      redis.call('HSET', KEYS[2], lane, '0 ' .. ARGV[at + 5] .. ' 0')
+      redis.call('HSET', KEYS[2], lane, '0 ' .. ARGV[at + 5] .. ' 0 ' .. careful)
       redis.call('HSET', KEYS[3], lane, ARGV[at + 6])
       redis.call('ZADD', KEYS[1], now + ARGV[at + 4], lane)
       retried = retried + 1
     else
-      redis.call('HDEL', KEYS[2], lane)
+      if careful > 0 then
+        redis.call('HSET', KEYS[2], lane, '0 0 0 ' .. careful)
+      else
+        redis.call('HDEL', KEYS[2], lane)
+      end
       redis.call('ZADD', KEYS[1], now, lane)
     end
     result[#result + 1] = left
