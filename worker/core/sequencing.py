@@ -5,7 +5,7 @@ Each team counts its events with ``seq``; its *watermark* is the highest release
     seen before (by id)          duplicate
     n == watermark + 1           released, and with it whatever was held right above it
     n >  watermark + 1           held: something below it is missing, or was never sent to us
-    n <= watermark, known age    late: released and marked, unless its change is stale (core/changes.py)
+    n <= watermark               late: released and marked; its change may be stale (core/changes.py)
     n <= watermark, too old      quarantined: older than ids are remembered, so it can't be told from a duplicate
 
 A gap is normal: ``seq`` counts events that the webhook may not be subscribed to (PROVIDER.md 2). It is given up when
@@ -18,7 +18,8 @@ The first event ever of a team has no watermark to be next to; it waits as above
 events: both go out, by time, then id.
 
 *Time* is the server's. While there is a backlog it is the arrival time of the last delivery read: a gap that was filled
-a moment later must not be given up because the sequencer was away for a minute.
+a moment later must not be given up because the sequencer was away for a minute. Ids are looked up and forgotten by the
+server's time all the same, so that is what an event's age is measured by.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ TOO_OLD: Final = "too_old"
 class Delivery(NamedTuple):
     """One entry of the inbox: where it is, when it arrived (ms), and what it says or why it says nothing.
 
-    ``size`` is the body's length in bytes; ``mark`` what is remembered of the event's id (``fingerprint``).
+    ``size`` is the body's length in bytes; ``mark`` what is remembered of the event's id (``fingerprint``),
+    worked out from it where the reader has not done so.
     """
 
     entry: str
@@ -145,7 +147,7 @@ def fingerprint(team: str, event_id: str) -> bytes:
 
     A 128-bit digest: among 10**12 events the odds that any two agree are below 10**-14.
     """
-    return hashlib.blake2b(f"{team}\0{event_id}".encode(), digest_size=16).digest()
+    return hashlib.blake2b(f"{len(team)}:{team}{event_id}".encode(), digest_size=16).digest()
 
 
 def place(arrival: Arrival) -> tuple[int, int, str]:
@@ -160,13 +162,16 @@ def plan(
     clock: int,
     policy: Policy,
     due: Iterable[str] = (),
+    *,
+    now: int | None = None,
 ) -> Plan:
-    """Decide about a batch. ``clock`` is the time in ms; ``due`` names more teams whose wait may be over.
+    """Decide about a batch. ``clock`` is the time (ms) that gaps are judged by; ``due`` names more teams whose wait may
+    be over; ``now`` is when the ids were looked up (ms, default ``clock``).
 
     ``state`` is taken over and changed: it is the state after, should the plan be committed. It must hold every team of
     ``deliveries`` and ``due`` (a missing one is new) and every owner of their, and their held events', prospects.
     """
-    sequencer = _Sequencer(state, policy)
+    sequencer = _Sequencer(state, policy, clock if now is None else now)
     for delivery in deliveries:
         if len(delivery) == 2:
             sequencer.prove(*delivery)
@@ -177,9 +182,10 @@ def plan(
 
 
 class _Sequencer:
-    def __init__(self, state: State, policy: Policy) -> None:
+    def __init__(self, state: State, policy: Policy, now: int) -> None:
         self.state = state
         self.policy = policy
+        self.now = now
         self.plan = Plan()
         self.in_order = 0
 
@@ -189,6 +195,7 @@ class _Sequencer:
         if isinstance(event, Unreadable):
             plan.quarantined.append(Quarantined(entry, event.reason, event.detail))
             return
+        mark = mark or fingerprint(event.team, event.id)
         if mark in self.state.seen:
             plan.duplicates.append(entry)
             return
@@ -239,19 +246,24 @@ class _Sequencer:
         return team
 
     def _hold(self, team: TeamState, arrival: Arrival) -> None:
-        self._observe(team, arrival)
-        if any(held.event.seq == arrival.event.seq for held in team.held):
+        event = arrival.event
+        if any(held.event.id == event.id for held in team.held):
+            # It has been held for longer than ids are remembered: the sequencer was away, or the gap wait is very long.
+            self.plan.duplicates.append(arrival.entry)
+            return
+        if any(held.event.seq == event.seq for held in team.held):
             self.plan.counts["twins"] += 1
+        self._observe(team, arrival)
         insort(team.held, arrival, key=place)
         self.plan.held[arrival.entry] = arrival
-        if len(team.held) > self.policy.held_max:
+        while len(team.held) > self.policy.held_max:  # by more than one after the bound was lowered
             self.plan.counts["overflowed"] += 1
             self._release_first(team)
             self._drain(team)
 
     def _receive_late(self, team: TeamState, arrival: Arrival) -> None:
         event = arrival.event
-        if event.occurred_ms is not None and arrival.arrived - event.occurred_ms > self.policy.dedup_window_ms:
+        if event.occurred_ms is not None and self.now - event.occurred_ms > self.policy.dedup_window_ms:
             self.plan.quarantined.append(
                 Quarantined(
                     arrival.entry, TOO_OLD, "below the watermark and older than ids are remembered: may be a duplicate"
