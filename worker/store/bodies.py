@@ -8,7 +8,9 @@ rest is asked for one by one. So no more than about twice the wanted bytes are e
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any, Final
 
 import redis
@@ -26,33 +28,29 @@ LOST: Final[Body] = (b"", None)
 
 def fetch(client: redis.Redis, inbox: str, entries: Iterable[str]) -> dict[str, Body]:
     """Entry id -> body; one that is not in the inbox any more is missing. Raises ``StoreUnavailable``."""
-    wanted = sorted(set(entries), key=_place)
+    # Stream ids are ordered by their two numbers, not as text.
+    wanted = sorted({_place(entry): entry.encode() for entry in entries}.items())
     found: dict[str, Body] = {}
     at = 0
     with unavailable_as_error():
         while len(wanted) - at >= WORTHWHILE:
-            left = set(wanted[at:])
-            brought: Any = client.xrange(inbox, wanted[at], wanted[-1], len(left) + MARGIN)
-            hits = 0
-            for name, fields in brought:
-                entry = name.decode()
-                if entry in left:
-                    hits += 1
-                    found[entry] = _body(fields)
-            if len(brought) < len(left) + MARGIN:
+            left = {entry for _, entry in wanted[at:]}
+            most = len(left) + MARGIN
+            brought: Any = client.xrange(inbox, wanted[at][1], wanted[-1][1], most)
+            hits = [(entry, fields) for entry, fields in brought if entry in left]
+            found.update((entry.decode(), _body(fields)) for entry, fields in hits)
+            if len(brought) < most:
                 return found  # the range reached its end: what it did not bring is not there
-            last = _place(brought[-1][0].decode())
-            while at < len(wanted) and _place(wanted[at]) <= last:
-                at += 1
-            if hits * 2 < len(brought):
+            reached = _place(brought[-1][0].decode())
+            at = bisect_right(wanted, reached, key=itemgetter(0))
+            if len(hits) * 2 < len(brought):
                 break
         if at < len(wanted):
             pipe = client.pipeline(transaction=False)
-            for entry in wanted[at:]:
+            for _, entry in wanted[at:]:
                 pipe.xrange(inbox, entry, entry)
-            for entry, brought in zip(wanted[at:], pipe.execute(), strict=True):
-                if brought:
-                    found[entry] = _body(brought[0][1])
+            for answer in pipe.execute():
+                found.update((entry.decode(), _body(fields)) for entry, fields in answer)
     return found
 
 
@@ -65,6 +63,5 @@ def _body(fields: list[bytes]) -> Body:
 
 
 def _place(entry: str) -> tuple[int, int]:
-    """Stream ids are ordered by their two numbers, not as text."""
     time, _, number = entry.partition("-")
     return int(time), int(number)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import redis
@@ -40,8 +40,7 @@ _decode_attempts: Final = msgspec.json.Decoder(list[Attempt]).decode
 _encode: Final = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedJob:
+class ClaimedJob(NamedTuple):
     """A job with the body of its event; ``team`` is the URL's, for bodies that name none. An empty body was lost."""
 
     job: Job
