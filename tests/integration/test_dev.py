@@ -279,6 +279,14 @@ def test_a_folder_that_cant_be_made_is_one_line(tmp_path: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_data_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / ".handoff" / "valkey" / "port").mkdir(parents=True)
+    result = handoff(tmp_path, "dev", HANDOFF_BIND="127.0.0.1:0")
+    assert result.returncode == 2
+    assert result.stderr.startswith("Error: .handoff/valkey/port: can't be used: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_directory_with_spaces_and_quotes_in_its_name_will_do(tmp_path: Path) -> None:
     folder = tmp_path / 'it\'s a "test"'
     folder.mkdir()

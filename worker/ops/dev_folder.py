@@ -41,7 +41,7 @@ class DevFolder:
             self.valkey.mkdir(mode=0o700, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise _unusable(self.path, error) from None
+            raise unusable(self.path, error) from None
         try:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,7 +64,7 @@ class DevFolder:
                 _write_private(file, f"ibt_wh_{secrets.token_hex(24)}\n")
             return file.read_text().strip()
         except OSError as error:
-            raise _unusable(file, error) from None
+            raise unusable(file, error) from None
 
     def write_env(self, settings: Mapping[str, str]) -> None:
         """Tell other commands of this directory the settings, as lines that a shell can read too."""
@@ -72,7 +72,7 @@ class DevFolder:
         try:
             _write_private(self.env_file, "".join(lines))
         except OSError as error:
-            raise _unusable(self.env_file, error) from None
+            raise unusable(self.env_file, error) from None
 
     def read_env(self) -> dict[str, str]:
         """The settings of the `handoff dev` that runs here; empty when none does, whatever a killed one left."""
@@ -103,5 +103,8 @@ def _write_private(file: Path, text: str) -> None:
     fresh.replace(file)
 
 
-def _unusable(path: Path, error: OSError) -> ConfigurationError:
-    return ConfigurationError(str(path), f"can't be used: {error.strerror}", "start in a directory that is yours")
+def unusable(path: Path, error: OSError) -> ConfigurationError:
+    """What to raise when ``path`` can't be written: no permission, no space, something else in its place."""
+    return ConfigurationError(
+        str(path), f"can't be used: {error.strerror}", "start in a directory that you can write to"
+    )

@@ -20,6 +20,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from worker.errors import ConfigurationError, StoreUnavailable
+from worker.ops.dev_folder import unusable
 
 HOST: Final = "127.0.0.1"
 LOG: Final = "valkey.log"
@@ -56,7 +57,8 @@ def port_for(data: Path) -> int:
     """The port that this data was served at last, if it is free, else any free one; remembered beside the data.
 
     A server that still has the data open, left by a `handoff dev` that was killed where children can't be tied to their
-    parent, is shut down first: two servers with one append-only file would ruin it.
+    parent, is shut down first: two servers with one append-only file would ruin it. Raises ``ConfigurationError`` when
+    the directory can't be written.
     """
     file = data / "port"
     with contextlib.suppress(OSError, ValueError):
@@ -65,7 +67,10 @@ def port_for(data: Path) -> int:
         if is_free(HOST, port):
             return port
     port = free_port()
-    file.write_text(f"{port}\n")
+    try:
+        file.write_text(f"{port}\n")
+    except OSError as error:
+        raise unusable(file, error) from None
     return port
 
 

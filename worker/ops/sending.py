@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
@@ -86,7 +86,7 @@ def send(outgoing: Sequence[Outgoing], to: posting.Target, *, concurrency: int, 
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not bar) as progress:
         task = progress.add_task("", total=len(outgoing))
         began = time.perf_counter()
-        answers = asyncio.run(
+        answers = uvloop.run(
             posting.post_all(
                 [event.body for event in outgoing],
                 to,
