@@ -152,7 +152,9 @@ class Intake:
                             self._tell(delivery, Outcome.STORED)
                         else:
                             self._tell(delivery, Outcome.REFUSED)
-                    self._ring([partition for partition in partitions if await self._bell_reply(connection)])
+                    silent = [partition for partition in partitions if await self._bell_reply(connection)]
+                    if silent:  # waking the ringer for nothing would cost the loop a change of threads per batch
+                        self._ring(silent)
                 except BaseException:
                     # Replies may be on their way still; whoever used the connection next would take them for its own.
                     await connection.disconnect(nowait=True)

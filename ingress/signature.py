@@ -8,7 +8,9 @@ signed once and arrives late (``stale``) is not mistaken for an attack (``forged
 
 from __future__ import annotations
 
+import functools
 import hmac
+import re
 from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
@@ -18,6 +20,7 @@ FUTURE_SKEW: Final = 300  # seconds that the provider's clock may be ahead of ou
 MAX_HEADER: Final = 4096  # characters; two signatures take 150
 MAX_TIMESTAMP: Final = 15  # digits; today's has 10
 _HEX: Final = frozenset("0123456789abcdef")
+_USUAL: Final = re.compile(r"t=([0-9]{1,15}),v1=([0-9a-f]{64})").fullmatch  # as the provider writes it; saves 2 us
 
 
 class Verdict(StrEnum):
@@ -51,7 +54,10 @@ def verify(
     timestamp, candidates = _fields(header)
     if timestamp is None or not candidates:
         return Verdict.MALFORMED
-    if not any(_matches(_digest(secret, timestamp, body), candidates) for secret in secrets):
+    for secret in secrets:
+        if _matches(_digest(secret, timestamp, body), candidates):
+            break
+    else:
         return Verdict.FORGED
     age = now - int(timestamp)
     if age > max_age:
@@ -61,6 +67,8 @@ def verify(
 
 def _fields(header: str) -> tuple[str | None, list[str]]:
     """The first ``t`` if it is a number, and every ``v1`` that could be an HMAC."""
+    if usual := _USUAL(header):
+        return usual[1], [usual[2]]
     if len(header) > MAX_HEADER:
         return None, []
     timestamp: str | None = None
@@ -78,9 +86,20 @@ def _fields(header: str) -> tuple[str | None, list[str]]:
 
 
 def _matches(expected: str, candidates: list[str]) -> bool:
-    return any(hmac.compare_digest(expected, candidate) for candidate in candidates)
+    found = False
+    for candidate in candidates:
+        found |= hmac.compare_digest(expected, candidate)
+    return found
 
 
 def _digest(secret: bytes, timestamp: str, body: bytes) -> str:
-    # hmac.digest is OpenSSL's one-shot call: half the time of hmac.new for a body of this size.
-    return hmac.digest(secret, b"%b.%b" % (timestamp.encode(), body), "sha256").hex()
+    keyed = _keyed(secret).copy()
+    keyed.update(timestamp.encode() + b".")
+    keyed.update(body)
+    return keyed.hexdigest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _keyed(secret: bytes) -> hmac.HMAC:
+    """An HMAC that has only been given its key. A copy of it takes half the time that keying a new one does."""
+    return hmac.new(secret, digestmod="sha256")
