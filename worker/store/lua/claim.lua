@@ -11,7 +11,8 @@
 -- An attempt is counted here, not when the call ends: a job that kills its process runs out of attempts too. That needs
 -- a job to be claimed alone. So many are claimed together only from a lane without trouble, and counted as no attempt;
 -- if their process dies (crashed: the lease ran out), as many jobs as were claimed come one by one, so that the next
--- crash is known to be its first job's, and repeats no other.
+-- crash is known to be its first job's, and repeats no other. Such a lane is careful, and claimed without others. The
+-- crash of a claim of many lanes costs no attempt: most of them were only waiting behind the one that was to blame.
 -- claims holds "token attempts count careful": who has the lane (0: nobody), how often its first job was tried, how many
 -- jobs are claimed, and how many still have to come one by one.
 local time = redis.call('TIME')
@@ -31,6 +32,9 @@ for _, lane in ipairs(lanes) do
     local holder, tried, claimed, one_by_one = string.match(claim, '^(%d+) (%d+) (%d+) (%d+)')
     attempts, careful = tonumber(tried), tonumber(one_by_one)
     if holder ~= '0' then
+      if careful == 0 and claimed == '1' then
+        attempts = attempts - 1
+      end
       crashed, careful = 1, math.max(careful, tonumber(claimed))
     end
   end
@@ -38,7 +42,10 @@ for _, lane in ipairs(lanes) do
   if claim then
     most = 1
   end
-  local jobs = redis.call('LRANGE', KEYS[6] .. lane, 0, most - 1)
+  if careful > 0 and #result > 4 then
+    most = 0
+  end
+  local jobs = most > 0 and redis.call('LRANGE', KEYS[6] .. lane, 0, most - 1) or {}
   local count = 0
   local found = {lane, 0, crashed, claim and redis.call('HGET', KEYS[3], lane) or ''}
   for _, job in ipairs(jobs) do
@@ -49,16 +56,16 @@ for _, lane in ipairs(lanes) do
     bytes_left = bytes_left - string.match(job, '^%S+ %S+ (%d+)')
     found[#found + 1] = job
   end
-  if count == 0 then
+  if count == 0 and most > 0 then
     redis.call('ZREM', KEYS[1], lane)
     redis.call('HDEL', KEYS[2], lane)
     redis.call('HDEL', KEYS[3], lane)
-  else
+  elseif count > 0 then
     if count == 1 then
       attempts = attempts + 1
     end
     found[2] = attempts
-    jobs_left = jobs_left - count
+    jobs_left = careful > 0 and 0 or jobs_left - count
     redis.call('HSET', KEYS[2], lane, token .. ' ' .. attempts .. ' ' .. count .. ' ' .. careful)
     redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
     result[#result + 1] = found
