@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import redis
 
@@ -24,7 +24,12 @@ class Installed:
     settings: Settings
     client: redis.Redis
     scripts: Scripts
-    partitions: tuple[PartitionKeys, ...]
+    partitions: tuple[PartitionKeys, ...] = ()
+
+    def again(self) -> Installed:
+        """The same as it is now: it may have been started, or emptied, since. Raises as ``installed`` does."""
+        count = stored_partitions(self.client, self.settings) or 0
+        return replace(self, partitions=tuple(PartitionKeys(self.settings.prefix, number) for number in range(count)))
 
     def now(self) -> int:
         """Server ms. Raises ``StoreUnavailable``."""
@@ -41,9 +46,7 @@ def installed(*, timeout: float = COMMAND_TIMEOUT) -> Iterator[Installed]:
     """
     settings = command_settings()
     with connect(settings, timeout=timeout) as client, named():
-        count = stored_partitions(client, settings) or 0
-        partitions = tuple(PartitionKeys(settings.prefix, number) for number in range(count))
-        yield Installed(settings, client, Scripts(client), partitions)
+        yield Installed(settings, client, Scripts(client)).again()
 
 
 @contextmanager

@@ -61,16 +61,15 @@ def list_dead(
     window: Window,
     limit: int,
 ) -> Page[DeadLetter]:
-    """Up to ``limit`` dead letters by the time they were given up. Raises ``StoreUnavailable``."""
-    every = list(partitions)
-    if wanted.team is not None and every:
-        every = [every[partition_of(wanted.team, len(every))]]
+    """Up to ``limit`` dead letters of all ``partitions``, by when they were given up. Raises ``StoreUnavailable``."""
+    streams = {keys.partition: keys.dead for keys in partitions}
+    only = partition_of(wanted.team, len(streams)) if wanted.team is not None and streams else None
 
     def parse(partition: int, entry: str, fields: Fields) -> DeadLetter | None:
         letter = dead_letter(partition, entry, fields)
         return letter if wanted.wants(letter) else None
 
-    return merged(client, {keys.partition: keys.dead for keys in every}, window, limit, parse)
+    return merged(client, streams, window, limit, parse, only=only)
 
 
 def dead_letter(partition: int, entry: str, fields: Fields) -> DeadLetter:

@@ -55,15 +55,28 @@ class Page(Generic[R]):
     total: int
 
 
-def merged(client: redis.Redis, streams: Mapping[int, str], window: Window, limit: int, parse: Parse[R]) -> Page[R]:
-    """Up to ``limit`` records of ``streams`` (partition -> key), by time. Raises ``StoreUnavailable``."""
+def merged(
+    client: redis.Redis,
+    streams: Mapping[int, str],
+    window: Window,
+    limit: int,
+    parse: Parse[R],
+    *,
+    only: int | None = None,
+) -> Page[R]:
+    """Up to ``limit`` records of ``streams`` (partition -> key), by time; with ``only``, of that partition.
+
+    Raises ``StoreUnavailable``.
+    """
     with unavailable_as_error():
         pipe = client.pipeline(transaction=False)
         for key in streams.values():
             pipe.xlen(key)
         lengths: list[int] = pipe.execute()
         filled = [pair for pair, length in zip(streams.items(), lengths, strict=True) if length]
-        each = [_records(client, partition, key, window, parse) for partition, key in filled]
+        each = [
+            _records(client, partition, key, window, parse) for partition, key in filled if only in (None, partition)
+        ]
         found = heapq.merge(*each, key=_place, reverse=window.newest_first)
         records = list(islice(found, limit + 1))
     return Page(records[:limit], len(records) > limit, sum(lengths))
@@ -88,13 +101,15 @@ def _records(client: redis.Redis, partition: int, key: str, window: Window, pars
     high = "+" if window.until is None else str(window.until)
     count = FIRST_PAGE
     while True:
-        page: Any = (
-            client.xrevrange(key, high, low, count) if window.newest_first else client.xrange(key, low, high, count)
-        )
+        if window.newest_first:
+            answer: Any = client.xrevrange(key, high, low, count)
+        else:
+            answer = client.xrange(key, low, high, count)
+        page = [(entry.decode(), _as_mapping(fields)) for entry, fields in answer]
         size = sum(len(value) for _, fields in page for value in fields.values())
-        wanted = [parse(partition, entry.decode(), fields) for entry, fields in page]
-        full, last = len(page) == count, page[-1][0].decode() if page else ""
-        del page  # the bodies, while others read what was made of them
+        wanted = [parse(partition, entry, fields) for entry, fields in page]
+        full, last = len(page) == count, page[-1][0] if page else ""
+        del page, answer  # the bodies, while others read what was made of them
         yield from (record for record in wanted if record is not None)
         if not full:
             return
@@ -103,3 +118,8 @@ def _records(client: redis.Redis, partition: int, key: str, window: Window, pars
         else:
             low = f"({last}"
         count = max(1, min(count * 4, MOST_PAGE, PAGE_BYTES * count // (size + 1)))
+
+
+def _as_mapping(fields: Any) -> Fields:
+    """An entry's fields however the client reads them: our own leave XRANGE's as a flat list (store/client.py)."""
+    return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))

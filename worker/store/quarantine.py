@@ -41,16 +41,18 @@ def list_quarantine(
     team: str | None = None,
     reason: str | None = None,
 ) -> Page[Quarantined]:
-    """Up to ``limit`` quarantined deliveries by time; ``None`` is any team or reason. Raises ``StoreUnavailable``."""
-    every = list(partitions)
-    if team is not None and every:
-        every = [every[partition_of(team, len(every))]]
+    """Up to ``limit`` quarantined deliveries of all ``partitions``, by time; ``None`` is any team or reason.
+
+    Raises ``StoreUnavailable``.
+    """
+    streams = {keys.partition: keys.quarantine for keys in partitions}
+    only = partition_of(team, len(streams)) if team is not None and streams else None
 
     def parse(partition: int, entry: str, fields: Fields) -> Quarantined | None:
         found = quarantined(partition, entry, fields)
         return found if team in (None, found.team) and reason in (None, found.reason) else None
 
-    return merged(client, {keys.partition: keys.quarantine for keys in every}, window, limit, parse)
+    return merged(client, streams, window, limit, parse, only=only)
 
 
 def quarantined(partition: int, entry: str, fields: Fields) -> Quarantined:

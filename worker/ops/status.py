@@ -1,0 +1,220 @@
+"""How an installation is getting on: gathered here as plain values, and judged in words. status_view.py shows it.
+
+Partitions are looked at one after the other, so sums over them are of no single instant, as each one's numbers are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE
+from worker.ops import tables
+from worker.ops.installed import Installed
+from worker.store import keys, ledger
+from worker.store.client import unavailable_as_error
+from worker.store.installation import known_handlers
+from worker.store.ledger import Bounds, PartitionBooks
+from worker.store.look import HandlerLook, PartitionLook, look
+
+BOUNDS: Final = Bounds(entries=500, size=2 * 1024 * 1024, keys=1000)
+"""A few milliseconds a partition: `--watch` counts every second."""
+
+OVERDUE_MS: Final = 30_000
+"""So long nothing that is due is left alone by workers that work."""
+FULL: Final = 0.9  # of maxmemory
+NOTHING: Final = (
+    "nothing has started here yet: start an ingress and a worker (or look at HANDOFF_REDIS_URL and HANDOFF_PREFIX)"
+)
+
+COUNTERS: Final = (
+    "duplicates", "quarantined", "proofs", "released", "late", "stale", "twins", "gaps", "overflowed"
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """``kind`` is redis or valkey. Memory in bytes; ``max_memory`` 0 is no bound. ``aof``: appended to a file."""
+
+    kind: str
+    version: str
+    used_memory: int
+    max_memory: int
+    aof: bool
+
+
+@dataclass(slots=True)
+class HandlerStatus:
+    """One handler over all partitions. ``queue`` is None when no worker announced it. Times in ms."""
+
+    name: str
+    queue: str | None
+    waiting: int = 0
+    done: int = 0
+    discarded: int = 0
+    dead: int = 0
+    retried: int = 0
+    due: int = 0
+    backing_off: int = 0
+    claimed: int = 0
+    overdue_ms: int | None = None
+    oldest_ms: int | None = None
+
+
+@dataclass(slots=True)
+class Deliveries:
+    """All deliveries over all partitions; ``counters`` are the ledger's."""
+
+    accepted: int = 0
+    unread: int = 0
+    held: int = 0
+    unread_ms: int | None = None
+    held_ms: int | None = None
+    counters: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """``dead`` and ``quarantine`` are how many are kept now. ``queues`` is None when the broker is another server."""
+
+    server: Server
+    partitions: int
+    sweeping: bool
+    unsequenced: bool
+    deliveries: Deliveries
+    handlers: Sequence[HandlerStatus]
+    dead: int
+    quarantine: int
+    drift: Sequence[int]
+    queues: Mapping[str, int] | None
+
+    @property
+    def problems(self) -> list[str]:
+        """What needs a person, a sentence each."""
+        return list(_problems(self))
+
+    def document(self) -> dict[str, Any]:
+        """The status as JSON has it."""
+        deliveries = asdict(self.deliveries)
+        return {
+            "healthy": not self.problems,
+            "problems": self.problems,
+            "server": asdict(self.server),
+            "partitions": self.partitions,
+            "sweeping": self.sweeping,
+            "deliveries": deliveries | deliveries.pop("counters"),
+            "handlers": [asdict(handler) for handler in self.handlers],
+            "dead": self.dead,
+            "quarantine": self.quarantine,
+            "drift": list(self.drift),
+            "queues": self.queues,
+        }
+
+
+def gather(found: Installed) -> Status:
+    """Look at everything once. Raises ``StoreUnavailable``."""
+    announced = known_handlers(found.client, found.settings)
+    used = ledger.handlers_in(ledger.read_ledgers(found.client, found.partitions))
+    handlers = {
+        name: HandlerStatus(name, announced.get(name, {}).get("queue")) for name in sorted(used | set(announced))
+    }
+    deliveries = Deliveries()
+    dead, quarantine, drift, unsequenced = 0, 0, [], False
+    for partition in found.partitions:
+        books = ledger.take(found.scripts, partition, handlers, BOUNDS)
+        seen = look(found.scripts, partition, handlers)
+        _add_deliveries(deliveries, books, seen)
+        for name, handler in handlers.items():
+            _add_handler(handler, books.handlers[name], seen.handlers[name])
+        dead, quarantine = dead + books.dead, quarantine + books.quarantine
+        unsequenced |= (seen.unread_ms or 0) > OVERDUE_MS and not seen.sequencing
+        if books.drift or books.stream_drift or any(book.drift for book in books.handlers.values()):
+            drift.append(partition.partition)
+    server, sweeping, queues = _server(found, [h.queue for h in handlers.values() if h.queue is not None])
+    return Status(
+        server=server,
+        partitions=len(found.partitions),
+        sweeping=sweeping,
+        unsequenced=unsequenced,
+        deliveries=deliveries,
+        handlers=list(handlers.values()),
+        dead=dead,
+        quarantine=quarantine,
+        drift=drift,
+        queues=queues,
+    )
+
+
+def _problems(status: Status) -> Iterable[str]:
+    if not status.partitions:
+        yield NOTHING
+        return
+    if not status.sweeping:
+        yield "no worker seems to run: nobody sweeps"
+    elif status.unsequenced:
+        yield f"deliveries wait and nobody sequences them: does a worker read the queue {SEQUENCE_QUEUE}?"
+    if status.drift:
+        where = ", ".join(map(str, status.drift[:10])) + (" ..." if len(status.drift) > 10 else "")
+        yield f"the books do not add up in partition {where}: see `handoff audit`"
+    if status.dead:
+        yield f"{tables.plural(status.dead, 'dead letter')} to look at: see `handoff dead list`"
+    for handler in status.handlers:
+        if handler.queue is None and handler.waiting:
+            jobs = tables.plural(handler.waiting, "job")
+            yield f"handler {handler.name} has {jobs} but no worker announces it: is its module in HANDOFF_HANDLERS?"
+        elif status.sweeping and not handler.claimed and (handler.overdue_ms or 0) > OVERDUE_MS:
+            waited = f"handler {handler.name} has had work for {tables.age(handler.overdue_ms)} and nobody takes it"
+            yield f"{waited}: does a worker read the queue {handler.queue}?"
+    server = status.server
+    if server.max_memory and server.used_memory > FULL * server.max_memory:
+        yield "the state server's memory is nearly full: when it is, deliveries are refused (maxmemory)"
+
+
+def _add_deliveries(total: Deliveries, books: PartitionBooks, seen: PartitionLook) -> None:
+    total.accepted += books.accepted
+    total.unread += books.unread
+    total.held += books.held
+    total.unread_ms = _longest(total.unread_ms, seen.unread_ms)
+    total.held_ms = _longest(total.held_ms, seen.held_ms)
+    for name in COUNTERS:
+        total.counters[name] += books.ledger.get(name, 0)
+
+
+def _add_handler(total: HandlerStatus, books: ledger.HandlerBooks, seen: HandlerLook) -> None:
+    for name in ("waiting", "done", "discarded", "dead", "retried"):
+        setattr(total, name, getattr(total, name) + getattr(books, name))
+    for name in ("due", "backing_off", "claimed"):
+        setattr(total, name, getattr(total, name) + getattr(seen, name))
+    total.overdue_ms = _longest(total.overdue_ms, seen.overdue_ms)
+    total.oldest_ms = _longest(total.oldest_ms, seen.oldest_ms)
+
+
+def _longest(one: int | None, other: int | None) -> int | None:
+    return max((ms for ms in (one, other) if ms is not None), default=None)
+
+
+def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict[str, int] | None]:
+    """The server, whether somebody sweeps, and the doorbells that wait in each queue."""
+    settings = found.settings
+    # The broker's lists can be looked at where they are on the server that we talk to (worker/doorbell.py names them).
+    names = (
+        list(dict.fromkeys([SEQUENCE_QUEUE, DELIVER_QUEUE, *queues])) if settings.broker == settings.redis_url else []
+    )
+    with unavailable_as_error():
+        pipe = found.client.pipeline(transaction=False)
+        for section in ("server", "memory", "persistence"):
+            pipe.info(section)
+        pipe.exists(keys.sweeper(settings.prefix))
+        for name in names:
+            pipe.llen(f"{settings.prefix}:broker:{name}")
+        about, memory, persistence, sweeping, *lengths = pipe.execute()
+    valkey = about.get("valkey_version")
+    server = Server(
+        kind="valkey" if valkey else "redis",
+        version=str(valkey or about.get("redis_version", "?")),
+        used_memory=int(memory.get("used_memory", 0)),
+        max_memory=int(memory.get("maxmemory", 0)),
+        aof=bool(persistence.get("aof_enabled")),
+    )
+    return server, bool(sweeping), dict(zip(names, lengths, strict=True)) if names else None
