@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,13 @@ class ActiveLane:
 
     ``done`` and ``discarded`` count the jobs at its head that ended well, ``failed`` is why it stopped early.
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
-    call began (monotonic seconds), 0 between calls.
+    call began (monotonic seconds), 0 between calls. ``lost``: the lease is not kept any more, nor worth waiting for.
     """
 
-    __slots__ = ("claimed", "discarded", "done", "failed", "finished", "settled", "started", "stop", "token", "touched")
+    __slots__ = (
+        *("claimed", "discarded", "done", "failed", "finished", "lost"),
+        *("settled", "started", "stop", "token", "touched"),
+    )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
         self.claimed = claimed
@@ -49,6 +53,7 @@ class ActiveLane:
         self.settled = (0, 0)
         self.started = 0.0
         self.stop = False
+        self.lost = False
         self.touched = False  # whether any job of it was started
 
 
@@ -73,8 +78,18 @@ def wanted(spec: HandlerSpec, subject: Any) -> bool:
     return spec.when is None or bool(spec.when(subject))
 
 
+def call(spec: HandlerSpec, subject: AssigneeChange | Event, ctx: Context) -> None:
+    """Call a plain function. Raises what it raises, and ``TypeError`` when it turns out not to be one."""
+    result = spec.function(subject, ctx)
+    if result is not None and inspect.isawaitable(result):
+        # Under a decorator that is no coroutine function itself. To go on would be to report done what never ran.
+        if inspect.iscoroutine(result):
+            result.close()
+        raise TypeError("returned an awaitable that nobody awaits: the outermost function has to be async def")
+
+
 def failed(error: BaseException) -> Failed | None:
-    """What an exception means; None for ``Discard``, which is no failure."""
+    """What an exception means; None for ``Discard``, which is no failure. Never raises, whatever the error is."""
     match error:
         case Discard():
             return None
@@ -86,4 +101,13 @@ def failed(error: BaseException) -> Failed | None:
             failure = Failure()
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return Failed(failure, type(error).__name__, str(error)[:1000], where)
+    return Failed(failure, type(error).__name__, _text(error), where)
+
+
+def _text(error: BaseException) -> str:
+    """An error's text as the store can write it: some can't be made, and some hold halves of characters."""
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - a text is not worth losing the outcome for
+        text = f"(its text can't be had: {type(broken).__name__})"
+    return text[:1000].encode("utf-8", "replace").decode()

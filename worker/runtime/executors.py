@@ -20,11 +20,12 @@ from types import FrameType
 from typing import Any, Final, Protocol, Self
 
 from worker.core.handlers import HandlerSpec
-from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, failed, wanted
+from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, call, failed, wanted
 from worker.runtime.loop import process_loop
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
 SETTLE_JOBS: Final = 256
+ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
 
 
 class Executor(Protocol):
@@ -98,14 +99,18 @@ class InlineExecutor:
                 subject, ctx = arguments_of(spec, jobs[at], attempt)
                 alarm.set()
                 try:
-                    if wanted(spec, subject):
-                        spec.function(subject, ctx)
-                        lane.done += 1
-                    else:
-                        lane.discarded += 1
+                    is_wanted = wanted(spec, subject)
+                    if is_wanted:
+                        call(spec, subject, ctx)
                 finally:
                     alarm.clear()
+                # Counted when no signal can come any more, or a job might end well and badly at once.
+                if is_wanted:
+                    lane.done += 1
+                else:
+                    lane.discarded += 1
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an outcome
+                alarm.clear()  # once more: the signal may have come just before it was cleared
                 if _ended_badly(lane, error):
                     break
             finally:
@@ -146,7 +151,7 @@ class Alarm:
     def set(self) -> None:
         self._armed = True
         if self._usable:
-            signal.setitimer(signal.ITIMER_REAL, self._seconds)
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, ALARM_AGAIN)
 
     def clear(self) -> None:
         # First the flag: a signal that comes between the two lines finds the call over and does nothing.
@@ -156,7 +161,6 @@ class Alarm:
 
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
         if self._armed:
-            self._armed = False
             raise CallTimeout(f"took longer than {self._seconds:g} s")
 
 
@@ -191,7 +195,7 @@ class ThreadExecutor:
             try:
                 subject, ctx = arguments_of(spec, claimed, _attempt(lane))
                 if wanted(spec, subject):
-                    spec.function(subject, ctx)
+                    call(spec, subject, ctx)
                     lane.done += 1
                 else:
                     lane.discarded += 1
@@ -213,6 +217,7 @@ class LoopExecutor:
         self._spec = spec
         self._loop = process_loop()
         self._changed = threading.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, lanes: list[ActiveLane]) -> None:
         self._loop.call_soon_threadsafe(self._start, lanes)
@@ -222,11 +227,18 @@ class LoopExecutor:
             self._changed.clear()
 
     def close(self) -> None:
-        return
+        """Whatever still runs has no lease any more: to let it go on would be to call out of order."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        for task in self._tasks:
+            task.cancel()
 
     def _start(self, lanes: list[ActiveLane]) -> None:
         for lane in lanes:
             task = self._loop.create_task(self._run(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             task.add_done_callback(_surface)
 
     async def _run(self, lane: ActiveLane) -> None:
@@ -244,7 +256,7 @@ class LoopExecutor:
                     lane.done += 1
                 else:
                     lane.discarded += 1
-            except (Exception, SystemExit, asyncio.CancelledError) as error:  # noqa: BLE001 - an outcome, as above
+            except BaseException as error:  # noqa: BLE001 - out of here, a KeyboardInterrupt would end the process's loop
                 if _ended_badly(lane, error):
                     break
             finally:

@@ -1,8 +1,8 @@
 """Keeps the leases of claimed lanes while their jobs run: one thread per process, one script call per run and second.
 
 A lease is short, so that a crash delays its lanes by seconds, and calls may be long; so somebody has to say "still
-here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lanes go to
-others, and what it settles in the end is refused by its token.
+here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lane goes
+to others, with all that were waiting in line behind it, and what it settles in the end is refused by its token.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ log = structlog.get_logger("handoff.keeper")
 class Held:
     """The lanes of one run, as the keeper sees them."""
 
-    def __init__(self, store: LaneStore, handler: str, timeout: float) -> None:
+    def __init__(self, store: LaneStore, handler: str, timeout: float, *, parallel: bool) -> None:
         self.store = store
         self.handler = handler
         self.timeout = timeout
+        self.parallel = parallel
         self.lanes: Sequence[ActiveLane] = ()
         self.overran = False
 
@@ -41,13 +42,16 @@ class Held:
         if overrun and not self.overran:
             self.overran = True
             log.error("handler_overrun", handler=self.handler, lanes=[lane.claimed.lane for lane in overrun])
-        kept = [lane for lane in lanes if lane not in overrun]
+        stuck = overrun if self.parallel or not overrun else lanes
+        for lane in stuck:
+            lane.stop = lane.lost = True
+        kept = [lane for lane in lanes if not lane.lost]
         if not kept:
             return
         for name in self.store.renew((lane.token, lane.claimed.lane) for lane in kept):
             for lane in kept:
                 if lane.claimed.lane == name and not lane.finished:
-                    lane.stop = True
+                    lane.stop = lane.lost = True
 
 
 class Keeper:

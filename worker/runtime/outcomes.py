@@ -26,7 +26,7 @@ def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settle
     A job that took its process with it was never settled, so its end is found out here, at the next claim.
     """
     failed = _history(claimed, claim.now)
-    if claimed.attempt > spec.retries + 1:
+    if claimed.crashed and claimed.attempt > spec.retries + 1:
         error, text = LOST_WORKER, f"the process died, or hung, in each of {claimed.attempt - 1} attempts or the last"
         attempts = claimed.attempt - 1
     elif not claimed.jobs[0].body:
@@ -60,7 +60,11 @@ def settlement_of(lane: ActiveLane, *, finished: bool, spec: HandlerSpec) -> Set
     if not lane.touched and claimed.attempt > 0:
         # Handed back unstarted: the attempt that claiming counted did not take place.
         return Settlement(
-            lane.token, claimed.lane, action=Action.RETRY, attempts=claimed.attempt - 1, failed=claimed.failed
+            lane.token,
+            claimed.lane,
+            action=Action.RETURN,
+            attempts=claimed.attempt - 1,
+            failed=_history(claimed, int(time.time() * 1000)),
         )
     return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
 
@@ -110,11 +114,11 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
 
 
 def _history(claimed: ClaimedLane, now: int) -> list[Attempt]:
-    """The failed attempts of a lane's first job, with the one that its last owner did not live to write down."""
+    """The failed attempts of a lane's first job, with those that its owners did not live to write down."""
     failed = list(claimed.failed)
-    if claimed.crashed and claimed.attempt > 1:
-        failed.append(Attempt(claimed.attempt - 1, now, LOST_WORKER, "the process died or hung, and its lease ran out"))
-    return failed
+    last = failed[-1].number if failed else 0
+    text = "the process died or hung, and its lease ran out"
+    return failed + [Attempt(number, now, LOST_WORKER, text) for number in range(last + 1, claimed.attempt)]
 
 
 def _log_dead(spec: HandlerSpec, job: ClaimedJob, lane: str, *, attempts: int, error: str, where: str = "") -> None:

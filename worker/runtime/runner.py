@@ -50,8 +50,9 @@ class Runner:
             None if spec.rate is None else RateStore(process.scripts, process.settings.prefix, spec.name, spec.rate)
         )
         self._executor: Executor = executor_for(spec)
-        self._held = Held(self._store, spec.name, spec.timeout)
+        self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)
         self._active: list[ActiveLane] = []
+        self._given_up = 0  # lanes whose call hangs, and holds a place in the executor for nobody knows how long
         self._size = FIRST_CLAIM
         self._asked_for_help = False
         self._look_at = 0.0  # when to look for new lanes, monotonic seconds
@@ -97,7 +98,7 @@ class Runner:
     def _claim(self) -> bool:
         """Look for ready lanes if there is room for them; whether any came."""
         executor, active = self._executor, self._active
-        room = executor.lanes - len(active)
+        room = executor.lanes - len(active) - self._given_up
         # Lanes that would only wait in line here are better claimed by somebody else, when the line is empty.
         if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
             return False
@@ -151,6 +152,9 @@ class Runner:
         going: list[ActiveLane] = []
         for lane in self._active:
             finished = lane.finished  # read before the counts: it is written after them
+            if lane.lost and not finished:
+                self._given_up += 1
+                continue
             item = settlement_of(lane, finished=finished, spec=self._spec)
             if item is not None:
                 settlements.append(item)

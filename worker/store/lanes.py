@@ -77,6 +77,7 @@ class Action(StrEnum):
     HOLD = "hold"
     RELEASE = "release"
     RETRY = "retry"
+    RETURN = "return"
     BURY = "bury"
 
 
@@ -84,7 +85,8 @@ class Action(StrEnum):
 class Settlement:
     """What became of a lane claimed under ``token``: so many jobs done and discarded from its head, then ``action``.
 
-    For RETRY, ``delay_ms`` and the attempts so far; for BURY, those and the error that ended it.
+    For RETRY, ``delay_ms`` and the attempts so far; for RETURN, those attempts; for BURY, those and the error that
+    ended it.
     """
 
     token: int

@@ -10,6 +10,7 @@
 --         hold     the caller goes on with the rest of its jobs
 --         release  the lane is due again at once, if it has jobs
 --         retry    its first job failed; the lane is due after delay; attempts and trouble are remembered
+--         return   as release, but its first job was tried before: attempts and trouble are remembered
 --         bury     its first job is given up: to the dead letters; the lane is due again at once
 -- Returns  one word per lane:   1 OK, it has jobs   0 DONE, it is empty now   -1 LEASE_LOST, nothing was written for it
 --
@@ -76,11 +77,11 @@ for word = 3, #ARGV, 10 do
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
       redis.call('HDEL', KEYS[2], lane)
-    elseif action == 'retry' then
+    elseif action == 'retry' or (action == 'return' and ARGV[at + 5] ~= '0') then
       redis.call('HSET', KEYS[2], lane, '0 ' .. ARGV[at + 5] .. ' 0 ' .. careful)
       redis.call('HSET', KEYS[3], lane, ARGV[at + 6])
       redis.call('ZADD', KEYS[1], now + ARGV[at + 4], lane)
-      retried = retried + 1
+      retried = retried + (action == 'retry' and 1 or 0)
     else
       if careful > 0 then
         redis.call('HSET', KEYS[2], lane, '0 0 0 ' .. careful)

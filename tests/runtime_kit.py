@@ -1,0 +1,81 @@
+"""Claimed lanes without a server, for executors; and a process with a real server and bells that are only noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.store_kit import Partition, change
+from worker.core.changes import Change, ChangeKind
+from worker.core.handlers import HandlerSpec, define
+from worker.core.jobs import Job
+from worker.core.retry import Backoff
+from worker.runtime.calls import ActiveLane
+from worker.runtime.executors import Executor, executor_for
+from worker.runtime.keeper import Keeper
+from worker.runtime.process import Process
+from worker.store.lanes import Attempt, ClaimedJob, ClaimedLane
+
+AT_ONCE = Backoff(base=0.0, cap=0.0)
+
+
+def spec_of(function: Callable[..., Any], **options: Any) -> HandlerSpec:
+    """``function`` as ``@handler(...)`` would define it, by the name "crm"."""
+    fields = dict.fromkeys(("on", "when", "backoff", "rate", "concurrency", "forward"))
+    defaults = {"name": "crm", "queue": "q", "retries": 10, "timeout": 30.0}
+    accepted = {name: value for name, value in (fields | defaults | options).items() if name in _PARAMETERS}
+    return define(function, **accepted)
+
+
+_PARAMETERS = set(define.__annotations__) - {"return", "function"}
+
+
+def claimed(
+    name: str, *seqs: int, attempt: int = 0, crashed: bool = False, failed: Sequence[Attempt] = ()
+) -> ClaimedLane:
+    """A claimed lane whose jobs have these numbers."""
+    assigned = Change(ChangeKind.ASSIGNED, None, previous_known=False)
+    jobs = [ClaimedJob(Job(f"{seq}-0", False, 1, seq, False, assigned), change(name, seq), None) for seq in seqs]
+    return ClaimedLane(name, attempt, crashed, failed, jobs)
+
+
+def lane(name: str, *seqs: int, attempt: int = 0) -> ActiveLane:
+    return ActiveLane(claimed(name, *seqs, attempt=attempt), token=1)
+
+
+def run(spec: HandlerSpec, *lanes: ActiveLane) -> Executor:
+    """Everything through the executor that the handler gets."""
+    executor = executor_for(spec)
+    executor.start(list(lanes))
+    while not all(active.finished for active in lanes):
+        executor.wait()
+    executor.close()
+    return executor
+
+
+@dataclass
+class NotedBells:
+    """Rings nothing, remembers everything: (handler or "", partition, delay)."""
+
+    rung: list[tuple[str, int, float]] = field(default_factory=list)
+
+    def sequencer(self, partition: int, *, delay: float = 0.0) -> None:
+        self.rung.append(("", partition, delay))
+
+    def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None:
+        self.rung.append((handler, partition, delay))
+
+
+def process_of(partition: Partition, *specs: HandlerSpec) -> tuple[Process, NotedBells]:
+    """What a worker process has, on the partition's client."""
+    bells = NotedBells()
+    process = Process(
+        settings=partition.settings,
+        registry={spec.name: spec for spec in specs},
+        client=partition.client,
+        scripts=partition.scripts,
+        bells=bells,  # type: ignore[arg-type]
+        keeper=Keeper(),
+    )
+    return process, bells
