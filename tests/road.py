@@ -1,0 +1,114 @@
+"""The whole road as real processes: an embedded server, the ingress, Celery workers."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import redis
+
+from tests import processes, servers
+from tests.processes import Process, until
+from worker.settings import Settings
+from worker.store import installation, ledger
+from worker.store.client import connect
+from worker.store.keys import PartitionKeys
+from worker.store.scripts import Scripts
+
+SECRET = "ibt_wh_road_secret"
+WORKER = ["worker", "-c", "2", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+DEADLINE = 90.0  # seconds; only ever used up by a failure
+
+
+@dataclass
+class Road:
+    """What a test needs of the running whole. ``client`` decodes answers."""
+
+    url: str
+    settings: Settings
+    folder: Path
+    environment: dict[str, str]
+    client: redis.Redis
+    workers: list[Process] = field(default_factory=list)
+
+    @property
+    def secret(self) -> bytes:
+        return SECRET.encode()
+
+    def now(self) -> int:
+        return int(time.time())
+
+    def start_worker(self) -> Process:
+        """A Celery worker; its children go with it, however it ends."""
+        process = processes.start(processes.python("celery", "-A", "worker", *WORKER), self.environment, self.folder)
+        self.workers.append(process)
+        return process
+
+    def handoff(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run the command line as a user would."""
+        command = processes.python("worker.ops.cli", *words)
+        return subprocess.run(
+            command, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    def books(self) -> list[ledger.PartitionBooks]:
+        """Every partition, counted."""
+        with connect(self.settings) as client:
+            handlers = list(installation.known_handlers(client, self.settings))
+            partitions = installation.stored_partitions(client, self.settings) or 0
+            scripts = Scripts(client)
+            return [ledger.take(scripts, PartitionKeys(self.settings.prefix, p), handlers) for p in range(partitions)]
+
+    def wait_until_done(self) -> None:
+        """Until nothing is unread, held or waiting any more."""
+
+        def done() -> bool:
+            books = self.books()
+            return bool(books) and not any(
+                b.unread + b.held + sum(h.waiting for h in b.handlers.values()) for b in books
+            )
+
+        until(done, "the work ends", DEADLINE)
+
+
+@contextmanager
+def running_road(folder: Path, *, handlers: str, workers: int = 1, **settings: str) -> Iterator[Road]:
+    """Start everything on a server of its own; ``settings`` are further ``HANDOFF_`` variables, lower case."""
+    with ExitStack() as stack:
+        redis_url = stack.enter_context(servers.running("valkey"))
+        port = servers.free_port()
+        environment = {
+            "HANDOFF_REDIS_URL": redis_url,
+            "HANDOFF_WEBHOOK_SECRET": SECRET,
+            "HANDOFF_BIND": f"127.0.0.1:{port}",
+            "HANDOFF_HANDLERS": handlers,
+            "HANDOFF_LOG_FORMAT": "json",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            **{f"HANDOFF_{name.upper()}": value for name, value in settings.items()},
+        }
+        client = stack.enter_context(redis.Redis.from_url(redis_url, decode_responses=True))
+        road = Road(f"http://127.0.0.1:{port}", Settings(redis_url=redis_url), folder, environment, client)
+        ingress = stack.enter_context(processes.running(processes.python("ingress"), environment, folder))
+        until(lambda: _ready(road.url), "the ingress is ready")
+        try:
+            for _ in range(workers):
+                road.start_worker()
+            yield road
+            for process in road.workers:
+                assert process.stop() in (0, -9), process.output[-2000:]
+            assert ingress.stop() == 0, ingress.output[-2000:]
+        finally:
+            for process in road.workers:
+                process.kill()
+
+
+def _ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz").status_code == httpx.codes.OK
+    except httpx.HTTPError:
+        return False
