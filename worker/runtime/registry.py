@@ -31,7 +31,7 @@ def load_handlers(settings: Settings) -> Registry:
                     "HANDOFF_HANDLERS", f"there is no module {module!r}", "is its folder on PYTHONPATH?"
                 ) from None
             raise _broken(module, error) from error
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # some modules check their own settings, and exit
             raise _broken(module, error) from error
     return {
         name: spec if spec.forward is None else replace(spec, function=forwarder(settings, spec.forward))
@@ -39,7 +39,7 @@ def load_handlers(settings: Settings) -> Registry:
     }
 
 
-def _broken(module: str, error: Exception) -> ConfigurationError:
+def _broken(module: str, error: BaseException) -> ConfigurationError:
     """The author's own error, with the place: the last frame outside the import system."""
     where = ""
     traceback = error.__traceback__

@@ -1,0 +1,118 @@
+"""The keeper, against lanes in every state that a run can leave them in."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from tests.runtime_kit import lane
+from worker.errors import StoreUnavailable
+from worker.runtime.calls import ActiveLane
+from worker.runtime.keeper import GRACE, Held, Keeper
+
+
+class NotedStore:
+    """Answers renewals; ``gone`` are the lanes that it calls lost."""
+
+    def __init__(self, *gone: str) -> None:
+        self.gone = gone
+        self.renewed: list[list[str]] = []
+        self.called = threading.Event()
+        self.failing: Exception | None = None
+
+    def renew(self, lanes: Iterable[tuple[int, str]]) -> list[str]:
+        self.renewed.append([name for _, name in lanes])
+        self.called.set()
+        if self.failing is not None:
+            raise self.failing
+        return [name for name in self.renewed[-1] if name in self.gone]
+
+
+def held(store: NotedStore, *lanes: ActiveLane, parallel: bool = True) -> Held:
+    made: Any = Held(store, "crm", 5.0, parallel=parallel)  # type: ignore[arg-type]
+    made.lanes = lanes
+    return made
+
+
+def running(name: str, seconds: float) -> ActiveLane:
+    """A lane in the middle of a call."""
+    made = lane(name, 1, 2)
+    made.started = time.monotonic() - seconds
+    return made
+
+
+def test_lanes_that_are_not_finished_are_renewed() -> None:
+    store, ended = NotedStore(), lane("b", 1)
+    ended.finished = True
+    held(store, lane("a", 1), ended, running("c", 1.0)).renew()
+    assert store.renewed == [["a", "c"]]
+
+
+def test_nothing_to_renew_is_no_command() -> None:
+    store = NotedStore()
+    held(store).renew()
+    assert store.renewed == []
+
+
+def test_a_lane_that_is_somebody_elses_stops_and_is_not_waited_for() -> None:
+    a, b = lane("a", 1), lane("b", 1)
+    held(NotedStore("a"), a, b).renew()
+    assert [(a.stop, a.lost), (b.stop, b.lost)] == [(True, True), (False, False)]
+
+
+def test_a_call_within_its_grace_is_kept() -> None:
+    store = NotedStore()
+    held(store, running("a", 5.0 + GRACE - 1.0)).renew()
+    assert store.renewed == [["a"]]
+
+
+def test_a_call_that_overran_is_given_up_and_others_are_kept() -> None:
+    store, hung, fine = NotedStore(), running("a", 5.0 + GRACE + 1.0), running("b", 1.0)
+    run = held(store, hung, fine)
+    run.renew()
+    run.renew()
+    assert store.renewed == [["b"], ["b"]]
+    assert (hung.lost, hung.stop, fine.lost) == (True, True, False)
+
+
+def test_lanes_in_line_behind_a_call_that_overran_are_given_up_with_it() -> None:
+    """Where lanes run one after another nobody can get past the one that hangs."""
+    store, hung, waiting = NotedStore(), running("a", 5.0 + GRACE + 1.0), lane("b", 1)
+    held(store, hung, waiting, parallel=False).renew()
+    assert (store.renewed, hung.lost, waiting.lost) == ([], True, True)
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a fault of ours")])
+def test_a_failed_renewal_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """The thread outlives whatever happens in it, for all runs of the process depend on it."""
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.001)
+    store, keeper = NotedStore(), Keeper()
+    store.failing = error
+    run = held(store, lane("a", 1))
+    keeper.add(run)
+    for _ in range(3):
+        assert store.called.wait(10)
+        store.called.clear()
+    keeper.remove(run)
+
+
+def test_a_run_that_is_over_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.001)
+    keeper, over, going = Keeper(), NotedStore(), NotedStore()
+    first, second = held(over, lane("a", 1)), held(going, lane("b", 1))
+    keeper.add(first)
+    keeper.add(second)
+    assert over.called.wait(10)
+    keeper.remove(first)
+    for _ in range(2):  # the first round may have begun before
+        going.called.clear()
+        assert going.called.wait(10)
+    count = len(over.renewed)
+    going.called.clear()
+    assert going.called.wait(10)
+    assert len(over.renewed) == count
+    keeper.remove(second)
