@@ -1,0 +1,121 @@
+"""An installation filled through the real store code, and the real command run against it in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from tests.store_kit import AT_ONCE, Partition, Route, to
+from worker.core.sequencing import Policy
+from worker.settings import Settings
+from worker.store.client import connect
+from worker.store.installation import announce_handlers, fix_partitions
+from worker.store.keys import PartitionKeys, partition_of
+from worker.store.keys import sweeper as sweeper_key
+from worker.store.lanes import Action, Attempt, Settlement
+
+CRM = to("crm")
+
+READING = (["status"], ["handlers"], ["audit"], ["dead", "list"], ["quarantine", "list"])
+"""Every command that only reads."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.out, self.err
+        return json.loads(self.out)
+
+
+def run(*arguments: str, folder: Path, **environment: str) -> Ran:
+    """``handoff ...`` as a user runs it. ``folder`` is where: not the checkout, whose .env is nobody's business."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")} | environment
+    command = [sys.executable, "-m", "worker.ops.cli", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass
+class Installation:
+    """Four partitions on a real server, as workers and an ingress would have left them."""
+
+    settings: Settings
+    folder: Path
+    client: redis.Redis = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = connect(self.settings)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"HANDOFF_REDIS_URL": self.settings.redis_url, "HANDOFF_PREFIX": self.settings.prefix}
+
+    def start(self, *handlers: str, sweeping: bool = True) -> None:
+        """What a worker does when it starts."""
+        fix_partitions(self.client, self.settings)
+        described: list[Mapping[str, Any]] = [describe(name) for name in handlers]
+        announce_handlers(self.client, self.settings, described)
+        if sweeping:
+            self.client.set(sweeper_key(self.settings.prefix), "somebody")
+
+    def of(self, team: str) -> Partition:
+        """The team's partition."""
+        return Partition(
+            self.settings,
+            self.client,
+            PartitionKeys(self.settings.prefix, partition_of(team, self.settings.partitions or 0)),
+        )
+
+    def deliver(self, team: str, *bodies: bytes, route: Route = CRM, policy: Policy = AT_ONCE) -> None:
+        """Deliveries of a team, accepted and sequenced."""
+        self.of(team).sequence(*bodies, route=route, policy=policy)
+
+    def settle(self, team: str, handler: str = "crm", **outcome: Any) -> None:
+        """Claim the team's lane and write an outcome."""
+        partition = self.of(team)
+        lanes = partition.lanes(handler)
+        claim = lanes.claim(lanes=100, jobs=100, per_lane=1)
+        (token,) = {claim.token for lane in claim.lanes if lane.lane == team}
+        lanes.settle([Settlement(token, team, **outcome)])
+
+    def bury(self, team: str, handler: str = "crm", error: str = "crm.Rejected", text: str = "secret text") -> None:
+        """The first job of the team's lane is given up after three attempts."""
+        failed = [Attempt(number, 1, error, text) for number in (1, 2, 3)]
+        self.settle(team, handler, action=Action.BURY, attempts=3, failed=failed, error=error, text=text)
+
+    def run(self, *arguments: str, **environment: str) -> Ran:
+        return run(*arguments, folder=self.folder, **self.environment | environment)
+
+    def names(self) -> set[bytes]:
+        return set(self.client.scan_iter(match=f"{self.settings.prefix}:*"))
+
+
+def describe(name: str, **other: Any) -> dict[str, Any]:
+    """What ``HandlerSpec.describe`` gives."""
+    described = {"name": name, "function": f"app.{name}", "on": "assignee changes", "when": False, "queue": f"q.{name}"}
+    return described | {"retries": 5, "timeout": 10.0, "rate": "100/10s", "concurrency": 64, "async": True} | other
+
+
+def shape(value: Any) -> Any:
+    """A JSON document with every value replaced by its type: what programs rely on."""
+    match value:
+        case dict():
+            return {name: shape(each) for name, each in value.items()}
+        case list():
+            return [shape(value[0])] if value else []
+        case None:
+            return None
+    return type(value).__name__

@@ -1,0 +1,209 @@
+"""`handoff status`: the numbers of one screen, what is wrong in words, and an exit code that a script can act on."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import pytest
+
+from tests.cli_kit import Installation, shape
+from tests.store_kit import PATIENT, change, to
+from worker.store.keys import sweeper
+from worker.store.lanes import Action
+
+
+def problems(installation: Installation, **environment: str) -> list[str]:
+    ran = installation.run("status", "--json", **environment)
+    found: list[str] = ran.json["problems"]
+    assert ran.code == (1 if found else 0)
+    assert ran.json["healthy"] is not bool(found)
+    return found
+
+
+def claim_for_an_hour(installation: Installation, team: str) -> None:
+    """The team's lane is being worked on, however long the test takes."""
+    partition = installation.of(team)
+    claim = partition.lanes().claim(lanes=1, jobs=1, per_lane=1)
+    assert [lane.lane for lane in claim.lanes] == [team]
+    installation.client.zadd(partition.keys.ready("crm"), {team: claim.now + 3_600_000})
+
+
+def test_all_is_well(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", change("acme", 1), change("acme", 2))
+    installation.settle("acme", done=1)
+    ran = installation.run("status")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Nothing needs a person." in ran.out
+    assert "4 partitions · swept" in ran.out
+    assert re.search(r"accepted 2 .*unread 0 .*held 0 ", ran.out)
+    assert problems(installation) == []
+
+
+def test_every_number(installation: Installation) -> None:
+    installation.start("crm", "mail")
+    installation.deliver("acme", *[change("acme", seq) for seq in (1, 2, 3)], change("acme", 2), b"[]")
+    installation.settle("acme", done=1)
+    installation.deliver("beta", change("beta", 1), route=to("crm", "mail"))
+    installation.bury("beta", "mail")
+    installation.settle("beta", "crm", action=Action.RETRY, delay_ms=3_600_000, attempts=1)
+    installation.deliver("gamma", change("gamma", 5), policy=PATIENT)
+    installation.of("delta").append(change("delta", 1))
+    document = installation.run("status", "--json").json
+    deliveries = document["deliveries"]
+    counted = {
+        name: deliveries[name] for name in ("accepted", "unread", "held", "released", "duplicates", "quarantined")
+    }
+    assert counted == {"accepted": 8, "unread": 1, "held": 1, "released": 4, "duplicates": 1, "quarantined": 1}
+    assert deliveries["unread_ms"] >= 0
+    assert deliveries["held_ms"] >= 0
+    crm, mail = document["handlers"]
+    names = ("waiting", "done", "dead", "retried", "due", "backing_off", "claimed")
+    assert [crm[name] for name in names] == [3, 1, 0, 1, 1, 1, 0]
+    assert [mail[name] for name in names] == [0, 0, 1, 0, 0, 0, 0]
+    assert crm["oldest_ms"] >= crm["overdue_ms"] >= 0
+    assert mail["oldest_ms"] is None
+    assert (document["dead"], document["quarantine"], document["drift"]) == (1, 1, [])
+    claim_for_an_hour(installation, "acme")
+    crm = installation.run("status", "--json").json["handlers"][0]
+    assert [crm["due"], crm["claimed"]] == [0, 1]
+
+
+def test_the_shape_of_the_json(installation: Installation) -> None:
+    installation.start("crm")
+    deliveries: dict[str, Any] = dict.fromkeys(
+        ("accepted", "unread", "held", "duplicates", "quarantined", "proofs"), "int"
+    )
+    deliveries |= dict.fromkeys(("released", "late", "stale", "twins", "gaps", "overflowed"), "int")
+    handler: dict[str, Any] = dict.fromkeys(("waiting", "done", "discarded", "dead", "retried", "due"), "int")
+    handler |= {"name": "str", "queue": "str", "backing_off": "int", "claimed": "int"}
+    assert shape(installation.run("status", "--json").json) == {
+        "healthy": "bool",
+        "problems": [],
+        "server": {"kind": "str", "version": "str", "used_memory": "int", "max_memory": "int", "aof": "bool"},
+        "partitions": "int",
+        "sweeping": "bool",
+        "deliveries": deliveries | {"unread_ms": None, "held_ms": None},
+        "handlers": [handler | {"overdue_ms": None, "oldest_ms": None}],
+        "dead": "int",
+        "quarantine": "int",
+        "drift": [],
+        "queues": dict.fromkeys(("handoff.sequence", "handoff.deliver", "q.crm"), "int"),
+    }
+
+
+def test_nothing_started_yet(installation: Installation) -> None:
+    (problem,) = problems(installation)
+    assert problem.startswith("nothing has started here yet")
+    assert "nothing has started here yet" in installation.run("status").out
+
+
+def test_nobody_sweeps(installation: Installation) -> None:
+    installation.start("crm")
+    assert problems(installation) == []
+    installation.client.delete(sweeper(installation.settings.prefix))
+    assert problems(installation) == ["no worker seems to run: nobody sweeps"]
+
+
+def test_a_handler_that_no_worker_announces(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", change("acme", 1), change("acme", 2), route=to("gone"))
+    assert problems(installation) == [
+        "handler gone has 2 jobs but no worker announces it: is its module in HANDOFF_HANDLERS?"
+    ]
+    installation.settle("acme", "gone", done=1)
+    installation.settle("acme", "gone", discarded=1)
+    assert problems(installation) == []
+
+
+def test_dead_letters_need_a_person(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", change("acme", 1))
+    installation.bury("acme")
+    assert problems(installation) == ["1 dead letter to look at: see `handoff dead list`"]
+
+
+def test_books_that_do_not_add_up(installation: Installation) -> None:
+    installation.start("crm")
+    keys = installation.of("acme").keys
+    installation.client.hincrby(keys.ledger, "released", 1)
+    assert problems(installation) == [
+        f"the books do not add up in partition {keys.partition}: see `handoff audit`",
+    ]
+
+
+def test_work_that_nobody_takes(installation: Installation) -> None:
+    """Somebody sweeps, so bells ring, but no worker reads the handler's queue."""
+    installation.start("crm")
+    installation.deliver("acme", change("acme", 1))
+    installation.of("acme").expire_claims()
+    (problem,) = problems(installation)
+    assert problem.startswith("handler crm has had work for ")
+    assert problem.endswith("does a worker read the queue q.crm?")
+    claim_for_an_hour(installation, "acme")
+    assert problems(installation) == []
+
+
+def test_deliveries_that_nobody_sequences(installation: Installation) -> None:
+    installation.start("crm")
+    keys = installation.of("acme").keys
+    installation.client.xadd(keys.inbox, {"b": change("acme", 1)}, id="1-1")
+    assert problems(installation) == [
+        "deliveries wait and nobody sequences them: does a worker read the queue handoff.sequence?"
+    ]
+    installation.of("acme").acquire()
+    installation.client.persist(keys.lease)  # a test may take longer than a lease lasts
+    assert problems(installation) == []
+
+
+def test_doorbells_are_counted_where_they_can_be(installation: Installation) -> None:
+    installation.start("crm")
+    installation.client.rpush(f"{installation.settings.prefix}:broker:q.crm", "a bell", "another")
+    assert installation.run("status", "--json").json["queues"]["q.crm"] == 2
+    elsewhere = installation.run("status", "--json", HANDOFF_BROKER_URL="amqp://127.0.0.1:1//")
+    assert (elsewhere.code, elsewhere.json["queues"]) == (0, None)
+
+
+def test_watch_and_json_do_not_go_together(installation: Installation) -> None:
+    assert installation.run("status", "--watch", "--json").code == 2
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals")
+def test_watch_shows_what_changes_and_ends_when_interrupted(installation: Installation) -> None:
+    installation.start("crm")
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "worker.ops.cli", "status", "--watch"],
+        cwd=installation.folder,
+        env=os.environ | installation.environment | {"TERM": "xterm", "COLUMNS": "120", "NO_COLOR": "1"},
+        stdin=inner,
+        stdout=inner,
+        stderr=inner,
+    )
+    os.close(inner)
+    try:
+        _read_until(terminal, r"accepted\D+0 ")
+        installation.deliver("acme", change("acme", 1))
+        _read_until(terminal, r"accepted\D+1 ")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+def _read_until(terminal: int, pattern: str) -> None:
+    """Read what is shown until ``pattern`` is, without the terminal's escape sequences."""
+    shown, end = "", time.monotonic() + 30
+    while not re.search(pattern, shown):
+        assert select.select([terminal], [], [], max(0.0, end - time.monotonic()))[0], shown
+        shown += re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", os.read(terminal, 65536).decode(errors="replace"))
