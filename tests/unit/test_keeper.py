@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+import structlog
 
 from tests.runtime_kit import lane
 from worker.errors import StoreUnavailable
@@ -93,11 +94,13 @@ def test_a_failed_renewal_is_tried_again(monkeypatch: pytest.MonkeyPatch, error:
     store, keeper = NotedStore(), Keeper()
     store.failing = error
     run = held(store, lane("a", 1))
-    keeper.add(run)
-    for _ in range(3):
-        assert store.called.wait(10)
-        store.called.clear()
-    keeper.remove(run)
+    with structlog.testing.capture_logs() as lines:
+        keeper.add(run)
+        for _ in range(3):
+            assert store.called.wait(10)
+            store.called.clear()
+        keeper.remove(run)
+    assert {line["event"] for line in lines} == {"renewal_failed"}
 
 
 def test_a_run_that_is_over_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
