@@ -160,3 +160,27 @@ def test_an_unreadable_time_is_no_reason_to_refuse() -> None:
 )
 def test_choosing_a_partition_never_fails(delivery: bytes, url_team: str | None, team: str | None) -> None:
     assert team_of(delivery, url_team) == team
+
+
+@pytest.mark.parametrize(
+    ("time", "milliseconds"),
+    [
+        ("2004-03-13T23:09:32.366Z", 1079219372366),
+        ("2038-01-19T06:20:18.818+00:00", 2147494818818),
+        ("2038-11-10T10:09:15.344+00:00", 2172996555344),
+    ],
+)
+def test_a_millisecond_is_not_lost_in_a_float(time: str, milliseconds: int) -> None:
+    """Through ``timestamp()``, a float, these come out a millisecond early."""
+    assert read(body(timestamp=time)).occurred_ms == milliseconds
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_its_zone_pushes_over_the_edge_of_the_calendar_is_unreadable(time: str) -> None:
+    """No handler could read it back."""
+    assert read(body(timestamp=time)).occurred_ms is None
+
+
+def test_an_empty_team_is_no_team() -> None:
+    with pytest.raises(Unreadable, match="no_team"):
+        read(body(teamId=...), "")

@@ -10,7 +10,7 @@ Every version of the provider's format ends in one shape, ``Envelope``; whatever
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -147,7 +147,7 @@ def read(body: bytes, url_team: str | None = None) -> Envelope:
         if team is not None and team != url_team:
             raise Unreadable("team_mismatch", "the URL names another team than the body")
         team = url_team
-    if team is None:
+    if not team:
         raise Unreadable("no_team", "a body without teamId needs the team in the URL: /webhooks/inbox/{team_id}")
     if not 0 < len(delivery.id) <= MAX_ID:
         raise Unreadable("bad_id", f"id has {len(delivery.id)} characters, not 1 to {MAX_ID}")
@@ -263,8 +263,15 @@ def _milliseconds(timestamp: str | None) -> int | None:
         moment = datetime.fromisoformat(timestamp)
     except ValueError:
         return None
-    # A time without a zone is read as UTC, which is what the provider writes (PROVIDER.md 2).
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=_UTC)).timestamp() * 1000)
+    # A time without a zone is read as UTC, which is what the provider writes (PROVIDER.md 2). Whole numbers all the
+    # way: through a float, some times come out a millisecond early.
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    milliseconds = since // _MILLISECOND
+    # A zone can push it over the edge of the calendar, where no handler could read it back.
+    return milliseconds if _FIRST <= milliseconds <= _LAST else None
 
 
-_UTC = datetime.fromisoformat("1970-01-01T00:00:00Z").tzinfo
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+_FIRST: Final = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
+_LAST: Final = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
