@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import isnan
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from worker.core.events import Event
@@ -27,7 +28,10 @@ class Retry(Signal):
     """Try this job again, ``after`` seconds if given, else after the usual backoff. Counts as an attempt."""
 
     def __init__(self, reason: str = "", *, after: float | None = None) -> None:
-        self.after = after
+        # Converted here, in the handler's own code, where an error is the handler's: a header's text is a likely value.
+        self.after = None if after is None else float(after)
+        if self.after is not None and isnan(self.after):
+            raise ValueError("after is not a number of seconds")
         super().__init__(reason)
 
 
@@ -56,7 +60,9 @@ class Context:
 
     @property
     def idempotency_key(self) -> str:
-        return f"{self._event.team_id}:{self._event.id}:{self.handler}"
+        # Handlers' names have no colon. A team's that has one must not read like another team's with another event.
+        team = self._event.team_id.replace("%", "%25").replace(":", "%3A")
+        return f"{team}:{self._event.id}:{self.handler}"
 
     @property
     def log(self) -> FilteringBoundLogger:
@@ -159,6 +165,10 @@ def route(
     def unbound(_subject: object, _ctx: Context) -> None:
         raise RuntimeError(f"the route to {to} was called outside of a worker")
 
+    names: dict[str, Any] = {"to": to, "queue": queue}
+    for option, value in names.items():
+        if not isinstance(value, str) or not value or any(c.isspace() for c in value):
+            raise ConfigurationError(f"route {str(name or to)!r}, {option}", "must be a name without spaces")
     spec = define(
         unbound,
         name=name or to,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from math import inf
 from typing import Any, Final
 
 from worker.core.changes import Change, ChangeKind
@@ -81,7 +82,7 @@ class HandlerSpec:
         """For people and for comparing workers: what was asked for, as plain JSON."""
         return {
             "name": self.name,
-            "function": f"{self.function.__module__}.{self.function.__qualname__}",
+            "function": f"{self.function.__module__}.{_qualified(self.function)}",
             "on": "assignee changes" if self.on is None else list(self.on),
             "when": self.when is not None,
             "queue": self.queue,
@@ -107,42 +108,44 @@ def define(
     concurrency: Any,
 ) -> HandlerSpec:
     """Check what the author wrote, whatever it is. Raises ``ConfigurationError`` naming handler and option."""
-    label = str(name or getattr(function, "__name__", type(function).__name__))
+    label = str(getattr(function, "__name__", type(function).__name__) if name is None else name)
 
     def wrong(option: str, problem: str, remedy: str = "") -> ConfigurationError:
         return ConfigurationError(f"handler {label!r}, {option}", problem, remedy)
 
     if not callable(function):
         raise wrong("function", "is not callable")
+    if name is not None and not isinstance(name, str):
+        raise wrong("name", "must be a text")
     if not NAME.fullmatch(label):
         raise wrong("name", "may have letters, digits, '_', '-' and '.' only, 64 at most", "give it another name=")
-    try:
-        inspect.signature(function).bind(None, None)
-    except TypeError:
-        raise wrong("function", "must take two arguments", f"def {label}(change, ctx)") from None
-    except ValueError:
-        pass  # a callable without a signature, such as some built-ins: the first call will tell
-    patterns = None if on is None else (on,) if isinstance(on, str) else tuple(on)
+    if not _takes(function, 2):
+        raise wrong("function", "must take two arguments", f"def {label}(change, ctx)")
+    if _is(inspect.isgeneratorfunction, function) or _is(inspect.isasyncgenfunction, function):
+        raise wrong("function", "is a generator, so calling it would do nothing", "take the yield out")
+    patterns = None if on is None else _patterns(on)
     if patterns is not None and not (patterns and all(isinstance(p, str) and p for p in patterns)):
         raise wrong("on", "must be a type or pattern of types", 'for instance on="message.*"')
-    if when is not None and not callable(when):
+    if when is not None and (not callable(when) or not _takes(when, 1)):
         raise wrong("when", "must be a function of the change that answers True or False")
+    if when is not None and _is(inspect.iscoroutinefunction, when):
+        raise wrong("when", "must be a plain function: what an async one gives back is always true")
     if not isinstance(queue, str) or not queue or any(c.isspace() for c in queue):
         raise wrong("queue", "must be a queue's name without spaces")
     if not _whole(retries) or retries < 0:
         raise wrong("retries", "must be a whole number, 0 or more")
     if not isinstance(timeout, int | float) or isinstance(timeout, bool) or not 0 < timeout <= 3600:
         raise wrong("timeout", "must be seconds, more than 0 and at most 3600")
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - an object with an async __call__
-    )
+    if backoff is not None and not _can_space(backoff):
+        raise wrong("backoff", "must be a Backoff of seconds, 0 or more", "for instance Backoff(base=1, cap=300)")
+    is_async = _is(inspect.iscoroutinefunction, function)
     if concurrency is None:
         concurrency = 64 if is_async else 1
     if not _whole(concurrency) or not 1 <= concurrency <= 1000:
         raise wrong("concurrency", "must be a whole number from 1 to 1000")
     try:
-        parsed = None if rate is None else Rate.parse(rate)
-    except (ValueError, AttributeError) as error:
+        parsed = None if rate is None else Rate.parse(rate if isinstance(rate, str) else "")
+    except ValueError as error:
         raise wrong("rate", str(error)) from None
     return HandlerSpec(
         name=label,
@@ -161,6 +164,38 @@ def define(
 
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is(test: Callable[[Any], bool], function: Any) -> bool:
+    """Whether ``test`` holds of a function, or of what an object is called by."""
+    return test(function) or test(getattr(function, "__call__", None))  # noqa: B004 - what it does is what matters
+
+
+def _takes(function: Any, count: int) -> bool:
+    try:
+        inspect.signature(function).bind(*[None] * count)
+    except TypeError:
+        return False
+    except ValueError:
+        return True  # a callable without a signature, such as some built-ins: the first call will tell
+    return True
+
+
+def _patterns(on: Any) -> tuple[Any, ...]:
+    try:
+        return (on,) if isinstance(on, str) else tuple(on)
+    except TypeError:
+        return ()
+
+
+def _can_space(backoff: Any) -> bool:
+    numbers: tuple[Any, ...] = (backoff.base, backoff.cap) if isinstance(backoff, Backoff) else (None,)
+    return all(isinstance(number, int | float) and 0 <= number < inf for number in numbers)
+
+
+def _qualified(function: Any) -> str:
+    """A function's full name; of a callable object, such as a ``functools.partial``, its class's."""
+    return str(getattr(function, "__qualname__", type(function).__qualname__))
 
 
 Registry = Mapping[str, HandlerSpec]
