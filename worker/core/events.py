@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class Event:
     """One event of the provider, released in order.
 
-    ``raw`` is the signed body as it came. ``late`` is True when events of its team with a higher ``seq`` were released
-    before it. ``document`` is the body as plain JSON, ``data`` its ``data`` object; ``model`` is the same as a pydantic
-    model that keeps unknown fields (worker.core.models).
+    ``raw`` is the signed body as it came. ``late`` is True when an event of its team with a higher ``seq``, or another
+    with the same, was released before it. ``document`` is the body as plain JSON, ``data`` its ``data`` object;
+    ``model`` is the same as a pydantic model that keeps unknown fields (worker.core.models).
     """
 
     __slots__ = ("_document", "_envelope", "_team", "late", "raw", "seq")
@@ -203,8 +203,10 @@ class AssigneeChange:
 
 def _prospect_of(event: Event) -> Prospect:
     data = event.data
-    thread = data.get("thread")
-    found = thread.get("prospect") if isinstance(thread, dict) else data.get("prospect")
+    found = data.get("prospect")
+    if event.type.startswith("thread."):
+        thread = data.get("thread")
+        found = thread.get("prospect") if isinstance(thread, dict) else None
     details = found if isinstance(found, dict) else {}
     if not details:
         # v2 names the contact and carries only the value of the change (PROVIDER.md 7).
