@@ -58,8 +58,10 @@ def encode(released: Released, *, shared: bool) -> str:
 def decode(text: bytes) -> Job:
     """Raises ``ValueError`` for what ``encode`` did not write."""
     entry, shared, size, seq, marks, previous = text.decode().split(" ", 5)
-    kind = _KINDS.get(marks[0])
     change = None
-    if kind is not None:
+    if not marks.startswith("e"):
+        kind = _KINDS.get(marks[:1])
+        if kind is None:
+            raise ValueError("a job without a kind")
         change = Change(kind, previous[1:] if previous else None, "k" in marks, "s" in marks)
     return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change)

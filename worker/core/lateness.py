@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Final
 
 BUCKETS: Final = 18  # the last ends at 131 s, longer than any sensible cap
@@ -36,7 +37,9 @@ class Lateness:
     @classmethod
     def restore(cls, counts: Sequence[float] | None) -> Lateness:
         """From what ``dump`` gave; anything of another shape starts afresh."""
-        return cls(list(counts)) if counts is not None and len(counts) == BUCKETS else cls()
+        if counts is None or len(counts) != BUCKETS or not all(0 <= count < inf for count in counts):
+            return cls()
+        return cls(list(counts))
 
     def dump(self) -> list[float]:
         return [round(count, 3) for count in self.counts]
