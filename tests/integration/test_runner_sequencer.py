@@ -1,0 +1,193 @@
+"""The sequencer's task, in this process, against real servers: from a doorbell to full lanes and the next bell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import structlog
+from structlog.typing import EventDict
+
+from tests import servers
+from tests.runtime_kit import process_of, spec_of
+from tests.store_kit import Partition, change, other, partition_on
+from worker.runtime.sequencer import FIRST_BATCH, MOST_BATCH, Sequencer, policy_of
+from worker.store.sequence import SequenceStore
+
+CRM = spec_of(lambda subject, ctx: None)
+MAIL = spec_of(lambda subject, ctx: None, name="mail", on="*")
+
+
+@pytest.fixture(autouse=True)
+def logged() -> Iterator[list[EventDict]]:
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+
+
+@pytest.fixture
+def quick(partition: Partition) -> Partition:
+    """Gaps are given up at once."""
+    partition.settings.gap_wait = 0.0
+    return partition
+
+
+def test_a_backlog_of_thousands_is_drained(quick: Partition) -> None:
+    quick.append(*(change(f"t{number}", seq, assignee=f"m{seq}") for seq in range(1, 51) for number in range(100)))
+    process, bells = process_of(quick, CRM, MAIL)
+    read = 0
+    while read < 5000:
+        count = Sequencer(process, 1).run()
+        assert count > 0
+        read += count
+    for handler in ("crm", "mail"):
+        assert all(quick.seqs_in(handler, f"t{number}") == list(range(1, 51)) for number in range(100))
+    assert bells.rung[:2] == [("crm", 1, 0.0), ("mail", 1, 0.0)]
+    quick.balanced("crm", "mail")
+    assert not quick.client.exists(quick.keys.lease, quick.keys.bell)
+
+
+def test_batches_grow_but_not_with_big_bodies(quick: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    read = SequenceStore.read
+
+    def noting(store: SequenceStore, lease: object, count: int) -> object:
+        asked.append(count)
+        return read(store, lease, count)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SequenceStore, "read", noting)
+    process, _ = process_of(quick, CRM)
+    quick.append(*(other("a", seq) for seq in range(1, 1200)))
+    Sequencer(process, 1).run()
+    assert asked == [FIRST_BATCH, 4 * FIRST_BATCH, MOST_BATCH, MOST_BATCH, MOST_BATCH]
+    asked.clear()
+    body = len(change("b", 1, pad=100_000))
+    quick.append(*(change("b", seq, pad=100_000) for seq in range(1, 100)))
+    Sequencer(process, 1).run()
+    assert asked[0] == FIRST_BATCH
+    assert all(count * body <= 4 * 1024 * 1024 for count in asked[1:])
+
+
+def test_a_slice_that_is_over_hands_on(quick: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.runtime.sequencer.SLICE", 0.0)
+    quick.append(*(other("a", seq) for seq in range(1, 2 * FIRST_BATCH + 1)))
+    process, bells = process_of(quick, MAIL)
+    assert Sequencer(process, 1).run() == FIRST_BATCH
+    assert bells.rung == [("mail", 1, 0.0), ("", 1, 0.0)]
+    assert quick.client.exists(quick.keys.bell)
+    assert Sequencer(process, 1).run() == FIRST_BATCH
+    assert quick.seqs_in("mail", "a") == list(range(1, 2 * FIRST_BATCH + 1))
+    assert bells.rung[2:] == []
+
+
+def test_another_sequencer_at_work_is_left_to_it(quick: Partition) -> None:
+    quick.append(change("a", 1))
+    quick.acquire()
+    process, bells = process_of(quick, CRM)
+    before = quick.dump()
+    assert Sequencer(process, 1).run() == 0
+    assert (quick.dump(), bells.rung) == (before, [])
+
+
+def test_a_lost_lease_ends_quietly_and_nothing_is_lost(
+    quick: Partition, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stood still between loading and committing, and another took over."""
+    quick.append(change("a", 1))
+    load = SequenceStore.load
+
+    def too_slow(store: SequenceStore, *arguments: object) -> object:
+        state = load(store, *arguments)  # type: ignore[arg-type]
+        quick.expire_lease()
+        return state
+
+    process, bells = process_of(quick, CRM)
+    with monkeypatch.context() as patched:
+        patched.setattr(SequenceStore, "load", too_slow)
+        assert Sequencer(process, 1).run() == 0
+    assert [line["event"] for line in logged] == ["sequencer_lease_lost"]
+    assert (quick.seqs_in("crm", "a"), bells.rung) == ([], [])
+    assert Sequencer(process, 1).run() == 1
+    assert quick.seqs_in("crm", "a") == [1]
+    quick.balanced("crm")
+
+
+def test_a_gap_that_ends_soon_gets_a_bell_of_its_own(partition: Partition) -> None:
+    partition.settings.gap_wait = 0.3
+    partition.append(change("a", 1), change("b", 1))
+    process, bells = process_of(partition, CRM)
+    Sequencer(process, 1).run()
+    assert partition.books("crm").held == 2
+    ((handler, number, delay),) = bells.rung
+    assert (handler, number) == ("", 1)
+    assert 0.0 < delay <= 0.302
+
+
+def test_a_gap_that_ends_later_is_the_sweepers(partition: Partition) -> None:
+    partition.settings.gap_wait = 5.0
+    partition.append(change("a", 1))
+    process, bells = process_of(partition, CRM)
+    Sequencer(process, 1).run()
+    assert (partition.books("crm").held, bells.rung) == (1, [])
+
+
+def test_more_due_gaps_than_one_batch_takes_are_all_given_up(partition: Partition) -> None:
+    """Each turn takes some and rings for the rest."""
+    partition.settings.gap_wait = 3600.0
+    partition.append(*(change(f"t{number}", 5) for number in range(450)))
+    process, bells = process_of(partition, CRM)
+    Sequencer(process, 1).run()
+    assert partition.books("crm").held == 450
+    partition.settings.gap_wait = 0.0
+    partition.client.zadd(partition.keys.gaps, {f"t{number}": 1 for number in range(450)})
+    turns = 0
+    while partition.balanced("crm").held:
+        rung = len([bell for bell in bells.rung if bell[0] == ""])
+        Sequencer(process, 1).run()
+        turns += 1
+        if partition.books("crm").held:
+            assert len([bell for bell in bells.rung if bell[0] == ""]) == rung + 1
+    assert turns <= 3
+    assert partition.books("crm").handlers["crm"].waiting == 450
+
+
+def test_what_is_quarantined_is_logged_without_its_body(quick: Partition, logged: list[EventDict]) -> None:
+    quick.append(b'{"id": "private words"}', b"private words")
+    process, _ = process_of(quick, CRM)
+    Sequencer(process, 1).run()
+    assert [(line["event"], line["reason"]) for line in logged] == [
+        ("quarantined", "not_an_event"),
+        ("quarantined", "not_json"),
+    ]
+    assert "private" not in str(logged)
+
+
+def test_a_server_that_is_gone_ends_the_run_quietly(prefix: str, logged: list[EventDict]) -> None:
+    with servers.running("valkey") as url, partition_on(url, prefix) as partition:
+        partition.append(change("a", 1))
+        process, bells = process_of(partition, CRM)
+    assert Sequencer(process, 1).run() == 0
+    assert [line["event"] for line in logged] == ["sequencer_store_unavailable"]
+    assert bells.rung == []
+
+
+def test_a_full_server_lets_the_backlog_drain(prefix: str) -> None:
+    """Scripts are flagged ``allow-oom``: what frees memory must not be refused for want of it."""
+    with servers.running("valkey") as url, partition_on(url, prefix) as partition:
+        partition.settings.gap_wait = 0.0
+        partition.append(change("a", 1), change("a", 2, assignee="m2"))
+        partition.client.config_set("maxmemory-policy", "noeviction")
+        partition.client.config_set("maxmemory", "1")
+        process, _ = process_of(partition, CRM)
+        assert Sequencer(process, 1).run() == 2
+        claim = partition.lanes().claim(lanes=1, jobs=9, per_lane=9)
+        assert [job.job.seq for job in claim.lanes[0].jobs] == [1, 2]
+
+
+def test_the_policy_has_the_settings_in_milliseconds(partition: Partition) -> None:
+    settings = partition.settings
+    settings.gap_wait, settings.held_max, settings.dedup_window = 1.5, 7, 60.0
+    made = policy_of(settings)
+    assert (made.gap_wait.fixed_ms, made.held_max, made.dedup_window_ms) == (1500, 7, 60_000)
+    settings.gap_wait = None
+    made = policy_of(settings)
+    assert (made.gap_wait.fixed_ms, made.gap_wait.least_ms, made.gap_wait.most_ms) == (None, 20, 10_000)
