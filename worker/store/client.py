@@ -68,8 +68,16 @@ def connect_async(
     return redis.asyncio.Redis.from_pool(pool)
 
 
-# Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours.
-_FOR_NOW = ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
+# Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours. redis-py
+# makes classes of some and takes their first word away, but not of those that a script passes on.
+_FOR_NOW = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.ClusterDownError,
+)
+_FOR_NOW_WORDS = ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOPERM")
 
 
 @contextmanager
@@ -80,10 +88,8 @@ def unavailable_as_error() -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise StoreUnavailable(f"the state server does not answer: {describe(error)}") from error
     except redis.exceptions.ResponseError as error:
-        if str(error).startswith(
-            ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY")
-        ):
-            raise StoreUnavailable(f"the state server refuses writes: {describe(error)}") from error
+        if isinstance(error, _FOR_NOW) or str(error).startswith(_FOR_NOW_WORDS):
+            raise StoreUnavailable(f"the state server refuses: {describe(error)}") from error
         raise
 
 
