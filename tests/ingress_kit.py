@@ -39,7 +39,7 @@ def inboxes(client: redis.Redis, prefix: str, partitions: int = PARTITIONS) -> l
     """The fields of every delivery stored under ``prefix``."""
     entries: list[Any] = []
     for partition in range(partitions):
-        entries += client.xrange(PartitionKeys(prefix, partition).inbox)
+        entries += client.xrange(PartitionKeys(prefix, partition).inbox) or []
     return [fields for _, fields in entries]
 
 
