@@ -25,7 +25,7 @@ server's time all the same, so that is what an event's age is measured by.
 from __future__ import annotations
 
 import hashlib
-from bisect import insort
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -150,6 +150,10 @@ def fingerprint(team: str, event_id: str) -> bytes:
     return hashlib.blake2b(f"{len(team)}:{team}{event_id}".encode(), digest_size=16).digest()
 
 
+def _seq(arrival: Arrival) -> int:
+    return arrival.event.seq
+
+
 def place(arrival: Arrival) -> tuple[int, int, str]:
     """The order in which a team's events go out: number, then time, then id."""
     event = arrival.event
@@ -246,15 +250,18 @@ class _Sequencer:
         return team
 
     def _hold(self, team: TeamState, arrival: Arrival) -> None:
-        event = arrival.event
-        if any(held.event.id == event.id for held in team.held):
-            # It has been held for longer than ids are remembered: the sequencer was away, or the gap wait is very long.
-            self.plan.duplicates.append(arrival.entry)
-            return
-        if any(held.event.seq == event.seq for held in team.held):
+        event, held = arrival.event, team.held
+        at = bisect_left(held, event.seq, key=_seq) if held and event.seq <= held[-1].event.seq else len(held)
+        while at < len(held) and held[at].event.seq == event.seq:
+            if held[at].event.id == event.id:
+                # Held for longer than ids are remembered: the sequencer was away, or the gap wait is very long.
+                self.plan.duplicates.append(arrival.entry)
+                return
+            at += 1
+        if at and held[at - 1].event.seq == event.seq:
             self.plan.counts["twins"] += 1
         self._observe(team, arrival)
-        insort(team.held, arrival, key=place)
+        insort(held, arrival, key=place)
         self.plan.held[arrival.entry] = arrival
         while len(team.held) > self.policy.held_max:  # by more than one after the bound was lowered
             self.plan.counts["overflowed"] += 1
