@@ -10,7 +10,7 @@ import time
 
 import redis
 
-from worker import AssigneeChange, Context, Event, handler
+from worker import Context, Event, handler
 
 _clients: dict[int, redis.Redis] = {}
 

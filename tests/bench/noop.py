@@ -1,6 +1,6 @@
 """A handler that does nothing: what is left is Handoff's own cost."""
 
-from worker import AssigneeChange, Context, Event, handler
+from worker import Context, Event, handler
 
 
 @handler(name="noop", on="*")
