@@ -155,9 +155,9 @@ class Settings(BaseSettings):
         description="How long a team's position and a prospect's owner are kept after they were last touched.",
     )
     quarantine_max: int = Field(
-        100_000,
+        10_000,
         ge=1,
-        description="Quarantined deliveries kept over all partitions; beyond it the oldest go, and are counted.",
+        description="Quarantined deliveries kept in each partition; beyond it the oldest go.",
     )
     log_level: str = Field(
         "INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="Least level that is logged."
