@@ -7,7 +7,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("quick", max_examples=150, deadline=None, print_blob=True, database=None)
+settings.register_profile("quick", max_examples=100, deadline=None, print_blob=True, database=None)
 settings.register_profile(
     "thorough",
     settings.get_profile("quick"),

@@ -144,6 +144,20 @@ def test_an_end_of_waiting_takes_along_the_lower_ones_that_came_later() -> None:
     assert (out(decided), story.held, decided.deadlines) == (["e7", "e9"], ["e12"], {"t": T0 + 160})
 
 
+def test_an_end_of_waiting_takes_along_all_whose_wait_is_over_and_what_comes_right_after() -> None:
+    story = begun()
+    story.tell(event(7), event(9))
+    story.tell(event(10), event(12), at=60)
+    assert (out(story.tell(at=100)), story.held) == (["e7", "e9", "e10"], ["e12"])
+
+
+def test_a_late_event_does_not_turn_the_watermark_back() -> None:
+    story = begun()
+    assert out(story.tell(event(3))) == ["e3!"]
+    assert story.watermark == 5
+    assert out(story.tell(event(4), event(6))) == ["e4!", "e6"]
+
+
 def test_the_next_deadline_is_that_of_the_longest_waiting_not_of_the_lowest() -> None:
     story = begun()
     story.tell(event(9))
