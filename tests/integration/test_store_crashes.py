@@ -96,6 +96,19 @@ def test_a_crash_alone_costs_an_attempt(partition: Partition) -> None:
     assert claim(partition).lanes[0].attempt == 2
 
 
+def test_jobs_that_were_held_when_the_process_died_have_all_their_attempts(partition: Partition) -> None:
+    """Nobody knows which of them was being run."""
+    fill(partition, a=4)
+    for left in (2, 1):
+        found = claim(partition, per_lane=3)
+        partition.lanes().settle([Settlement(found.token, "a", 3 - left, 0, Action.HOLD)])
+        partition.expire_claims()
+        (lane,) = claim(partition).lanes
+        assert (lane.attempt, lane.crashed) == (1, True)
+        partition.client.flushdb()
+        fill(partition, a=4)
+
+
 def test_a_crash_while_retrying_keeps_the_attempts_before_it(partition: Partition) -> None:
     fill(partition, a=1)
     first = claim(partition)
