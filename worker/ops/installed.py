@@ -58,8 +58,8 @@ def named() -> Iterator[None]:
         text = str(error)
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             text = "the state server refuses the user or password in it (or wants one that it lacks)"
+        elif isinstance(error.__cause__, redis.exceptions.NoPermissionError):
+            text = f"its user may not do this: {describe(error.__cause__)}"
         raise StoreUnavailable(f"HANDOFF_REDIS_URL: {text}") from None
-    except redis.exceptions.NoPermissionError as error:
-        raise StoreError(f"HANDOFF_REDIS_URL: its user may not do this: {describe(error)}") from None
     except redis.exceptions.InvalidResponse:
         raise StoreError("HANDOFF_REDIS_URL: what answers there is not Redis or Valkey") from None
