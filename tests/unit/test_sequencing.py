@@ -6,7 +6,17 @@ import pytest
 
 from worker.core.envelope import Envelope, Unreadable
 from worker.core.lateness import GapWait
-from worker.core.sequencing import Delivery, Plan, Policy, Proof, State, fingerprint, plan
+from worker.core.sequencing import (
+    Arrival,
+    Delivery,
+    Plan,
+    Policy,
+    Proof,
+    State,
+    TeamState,
+    fingerprint,
+    plan,
+)
 
 POLICY = Policy(gap_wait=GapWait(fixed_ms=100), dedup_window_ms=10_000)
 T0 = 50_000
@@ -281,3 +291,25 @@ def test_remembered_gaps_are_few() -> None:
     for number in range(1, 10):
         story.tell(event(5 + 10 * number), at=1000 * number, clock=1000 * number + 100)
     assert [gap[:2] for gap in story.state.teams["t"].skipped] == [(56, 64), (66, 74), (76, 84), (86, 94)]
+
+
+class Counted(int):
+    """A time of arrival that counts how often any is compared."""
+
+    compared = 0
+
+    def __lt__(self, other: int) -> bool:
+        Counted.compared += 1
+        return int(self) < int(other)
+
+
+def test_giving_up_many_gaps_at_once_costs_no_more_than_their_number() -> None:
+    """Every number of the team's that we get may have a gap below it; and the lease is only a few seconds long."""
+    count = 400
+    held = [Arrival(event(2 * at), f"{at}-0", Counted(at), 1) for at in range(1, count + 1)]
+    state = State(teams={"t": TeamState(watermark=0, held=held)})
+    Counted.compared = 0
+    decided = plan(state, [], 10**6, POLICY, ["t"])
+    assert (len(decided.released), decided.counts["gaps"]) == (count, count)
+    assert state.teams["t"].skipped[-1] == (2 * count - 1, 2 * count - 1, count)
+    assert Counted.compared < 4 * count

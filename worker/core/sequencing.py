@@ -25,10 +25,11 @@ server's time all the same, so that is what an event's age is measured by.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Final, NamedTuple
 
 from worker.core.changes import Change, Owner, assignee_change, owner_after
@@ -223,8 +224,7 @@ class _Sequencer:
         """Nothing is missing up to ``proof.seq``: what is held up to there goes out, and the watermark with it."""
         self.plan.proofs.append(entry)
         team = self._team(proof.team)
-        while team.held and team.held[0].event.seq <= proof.seq:
-            self._release_first(team)
+        self._release_lowest(team, bisect_right(team.held, proof.seq, key=_seq))
         if team.watermark is None or team.watermark < proof.seq:
             team.watermark = proof.seq
         self._drain(team)
@@ -265,7 +265,7 @@ class _Sequencer:
         self.plan.held[arrival.entry] = arrival
         while len(team.held) > self.policy.held_max:  # by more than one after the bound was lowered
             self.plan.counts["overflowed"] += 1
-            self._release_first(team)
+            self._release_lowest(team, 1)
             self._drain(team)
 
     def _receive_late(self, team: TeamState, arrival: Arrival) -> None:
@@ -296,31 +296,36 @@ class _Sequencer:
 
     def _drain(self, team: TeamState) -> None:
         """Release what is held right above the watermark."""
-        while team.held and team.watermark is not None and team.held[0].event.seq <= team.watermark + 1:
-            self._release_first(team)
+        count, watermark = 0, team.watermark
+        while watermark is not None and count < len(team.held) and team.held[count].event.seq <= watermark + 1:
+            watermark = team.held[count].event.seq
+            count += 1
+        self._release_lowest(team, count)
 
-    def _release_first(self, team: TeamState) -> None:
-        """Release the lowest held event, giving up the gap below it if there is one."""
-        arrival = team.held[0]
-        if team.watermark is not None and arrival.event.seq > team.watermark + 1:
-            noticed = min(held.arrived for held in team.held)
-            team.skipped.append(Gap(team.watermark + 1, arrival.event.seq - 1, noticed))
-            del team.skipped[:-SKIPPED_KEPT]
-            self.plan.counts["gaps"] += 1
-        del team.held[0]
-        if self.plan.held.pop(arrival.entry, None) is None:
-            self.plan.unheld.append(arrival)
-        self._release(team, arrival)
+    def _release_lowest(self, team: TeamState, count: int) -> None:
+        """Release the ``count`` lowest held events, giving up the gaps below them. In one go: with a gap below each, a
+        search for what noticed it would make the work grow with the square of what is held, and outlast the lease."""
+        going = team.held[:count]
+        noticed: list[int] = []
+        for at, arrival in enumerate(going):
+            if team.watermark is not None and arrival.event.seq > team.watermark + 1:
+                if not noticed:
+                    arrived = [held.arrived for held in reversed(team.held)]
+                    noticed = list(accumulate(arrived, min))[::-1]  # of each held event and all above it
+                team.skipped.append(Gap(team.watermark + 1, arrival.event.seq - 1, noticed[at]))
+                self.plan.counts["gaps"] += 1
+            if self.plan.held.pop(arrival.entry, None) is None:
+                self.plan.unheld.append(arrival)
+            self._release(team, arrival)
+        del team.skipped[:-SKIPPED_KEPT]
+        del team.held[:count]
 
     def _expire(self, team: TeamState, horizon: int) -> None:
         """Release everything up to the highest event that arrived at ``horizon`` or before."""
         expired = [held.event.seq for held in team.held if held.arrived <= horizon]
-        if not expired:
-            return
-        limit = max(expired)
-        while team.held and team.held[0].event.seq <= limit:
-            self._release_first(team)
-        self._drain(team)
+        if expired:
+            self._release_lowest(team, bisect_right(team.held, max(expired), key=_seq))
+            self._drain(team)
 
     def _release(self, team: TeamState, arrival: Arrival, *, late: bool = False) -> None:
         event = arrival.event
