@@ -12,6 +12,13 @@ from worker.store.writes import CHUNK, Writes
 MANY = 9001  # more than unpack takes, and no multiple of a chunk
 
 
+@pytest.fixture(autouse=True)
+def _long_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches here are twenty times what a sequencer reads; on a busy machine one may outlast a real lease."""
+    monkeypatch.setattr("worker.store.sequence.LEASE_MS", 120_000)
+    monkeypatch.setattr("worker.store.lanes.LEASE_MS", 120_000)
+
+
 def test_thousands_of_jobs_in_one_lane(partition: Partition) -> None:
     partition.sequence(*(other("a", seq) for seq in range(1, MANY + 1)), route=to("crm", "mail"), count=MANY)
     for handler in ("crm", "mail"):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from worker.api import registered
 from worker.core.changes import Change
+from worker.core.dispatch import Route
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
 from worker.runtime.forward import forwarder
@@ -54,7 +55,7 @@ def _broken(module: str, error: BaseException) -> ConfigurationError:
     return ConfigurationError("HANDOFF_HANDLERS", f"{module!r} does not import: {type(error).__name__}: {text}{where}")
 
 
-def router(registry: Registry) -> Callable[[str, Change | None], Sequence[str]]:
+def router(registry: Registry) -> Route:
     """(event type, change) -> the names of the handlers that want it, remembered per kind of event."""
     remembered: dict[tuple[object, ...], Sequence[str]] = {}
     specs = list(registry.values())

@@ -1,17 +1,24 @@
-"""Answers a sequencer's doorbell: reads a partition's inbox until it is empty, or the time slice is over."""
+"""Answers a sequencer's doorbell: reads a partition's inbox until it is empty, or the time slice is over.
+
+A fault of ours must not stop a partition: nobody could get past the delivery that shows it. So a batch that raises
+what nobody foresaw is done again in its smallest parts, and a part that still raises is set aside: a delivery in the
+quarantine (``internal_error``), a team that is due for a minute. When part after part fails it is not them: then the run
+ends, and the next begins when the lease has run out, so that a broken release does not empty inboxes into quarantines.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+import traceback
 from typing import Final
 
 import structlog
 
-from worker.core.changes import Change
+from worker.core.dispatch import Route
+from worker.core.envelope import Unreadable
 from worker.core.lateness import GapWait
-from worker.core.sequencing import Plan, Policy, plan
-from worker.errors import LeaseLost, StoreUnavailable
+from worker.core.sequencing import INTERNAL_ERROR, Delivery, Plan, Policy, plan
+from worker.errors import LeaseLost, StoreError, StoreUnavailable
 from worker.runtime.process import Process
 from worker.runtime.registry import router
 from worker.runtime.sweeper import PERIOD
@@ -25,6 +32,9 @@ FIRST_BATCH: Final = 32
 MOST_BATCH: Final = 512
 BATCH_BYTES: Final = 4 * 1024 * 1024
 """A batch grows from FIRST to MOST while the bodies stay below this, so big bodies can't fill a worker's memory."""
+
+SLOW: Final = 0.5  # seconds that a batch may take and the next still be larger: it must stay well within the lease
+FAULTS_IN_A_ROW: Final = 8
 
 log = structlog.get_logger("handoff.sequencer")
 
@@ -54,7 +64,7 @@ class Sequencer:
         self._store = SequenceStore(
             process.client, process.scripts, PartitionKeys(settings.prefix, partition), settings
         )
-        self._route: Callable[[str, Change | None], Sequence[str]] = router(process.registry)
+        self._route: Route = router(process.registry)
 
     def run(self) -> int:
         """Sequence until the inbox is empty or the slice is over; the number of deliveries read. Never raises."""
@@ -69,17 +79,21 @@ class Sequencer:
         except StoreUnavailable as error:
             # The lease runs out by itself, and the sweeper rings when the server is back.
             log.warning("sequencer_store_unavailable", partition=self._partition, error=str(error))
+        except Exception as error:  # noqa: BLE001 - as above: to end the task with it would help nobody
+            self._log_fault("sequencer_failed", error)
         return read
 
     def _work(self, lease: Lease) -> int:
         store, read, count = self._store, 0, FIRST_BATCH
         end = time.monotonic() + SLICE
         while True:
+            began = time.monotonic()
             batch = store.read(lease, count)
-            self._sequence(lease, batch)
+            self._sequence_whatever_happens(lease, batch)
             read += len(batch.deliveries)
-            over = time.monotonic() >= end
-            if batch.drained or over:
+            now = time.monotonic()
+            over = now >= end
+            if (batch.drained and not batch.more_due) or over:
                 code, deadline = store.release(lease, hand_on=over)
                 if code == Code.HANDED_ON:
                     self._process.bells.sequencer(self._partition)
@@ -87,18 +101,56 @@ class Sequencer:
                     self._ring_at(deadline, batch.now)
                     return read
             average = batch.size // max(1, len(batch.deliveries)) + 1
-            count = max(1, min(count * 4, MOST_BATCH, BATCH_BYTES // average))
+            fitting = count * 4 if now - began < SLOW else count // 4
+            count = max(1, min(fitting, MOST_BATCH, BATCH_BYTES // average))
+
+    def _sequence_whatever_happens(self, lease: Lease, batch: Batch) -> None:
+        learnt = list(lease.lateness.counts)
+        try:
+            self._sequence(lease, batch)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see the module
+            self._log_fault("batch_failed", error, deliveries=len(batch.deliveries), due=len(batch.due))
+        else:
+            return
+        lease.lateness.counts = learnt
+        faults = 0
+        for part in batch.parts():
+            try:
+                self._sequence(lease, part)
+                faults = 0
+            except StoreError:
+                raise
+            except Exception as error:
+                faults += 1
+                if faults > FAULTS_IN_A_ROW:
+                    raise
+                entry = part.deliveries[0][0] if part.deliveries else None
+                self._log_fault(INTERNAL_ERROR, error, entry=entry, due=part.due)
+                self._write(lease, part, part.set_aside())
 
     def _sequence(self, lease: Lease, batch: Batch) -> None:
         if not batch.deliveries and not batch.due:
             return
-        store = self._store
-        decided = self._plan(lease, batch)
-        committed = store.commit(lease, batch, decided, self._route, self._quarantine_max)
+        self._write(lease, batch, self._plan(lease, batch))
+
+    def _write(self, lease: Lease, batch: Batch, decided: Plan) -> None:
+        committed = self._store.commit(lease, batch, decided, self._route, self._quarantine_max)
         for handler in committed.bells:
             self._process.bells.runner(handler, self._process.registry[handler].queue, self._partition)
         for item in decided.quarantined:
             log.warning("quarantined", partition=self._partition, entry=item.entry, reason=item.reason)
+        for delivery in batch.deliveries:
+            if isinstance(delivery, Delivery) and isinstance(delivery.content, Unreadable):
+                cause = delivery.content.__cause__
+                if cause is not None:
+                    self._log_fault(INTERNAL_ERROR, cause, entry=delivery.entry)
+
+    def _log_fault(self, event: str, error: BaseException, **context: object) -> None:
+        """With the way through the code, and without the error's text, which may quote what was delivered."""
+        where = "".join(traceback.format_tb(error.__traceback__))
+        log.error(event, partition=self._partition, error=type(error).__name__, traceback=where, **context)
 
     def _plan(self, lease: Lease, batch: Batch) -> Plan:
         state = self._store.load(lease, batch)

@@ -10,18 +10,25 @@ state after.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import redis
 
-from worker.core import jobs
-from worker.core.changes import Change
+from worker.core.dispatch import Dispatch, Route, dispatch
 from worker.core.envelope import Envelope, Unreadable, read
 from worker.core.lateness import Lateness
-from worker.core.sequencing import Delivery, Plan, Proof, State, fingerprint, prospects_of
+from worker.core.sequencing import (
+    INTERNAL_ERROR,
+    Delivery,
+    Plan,
+    Proof,
+    Quarantined,
+    State,
+    fingerprint,
+    prospects_of,
+)
 from worker.doorbell import BELL_LIFE_MS
 from worker.settings import Settings
 from worker.store.client import unavailable_as_error
@@ -43,10 +50,9 @@ from worker.store.writes import Writes
 LEASE_MS: Final = 3000
 """A batch takes milliseconds and every commit renews, so a sequencer that dies is replaced within three seconds."""
 
-DUE_TEAMS: Final = 200  # teams whose wait is over, taken along with one batch
-
-Route = Callable[[str, Change | None], Sequence[str]]
-"""(event type, change) -> names of the handlers that get a job."""
+DUE_TEAMS: Final = 200
+"""Teams whose wait is over, taken along with one batch; no more than it may have deliveries, for each may hold a
+thousand events, and a batch that outlasts the lease is work for nothing, for ever."""
 
 
 @dataclass(slots=True)
@@ -61,7 +67,8 @@ class Lease:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What was read. ``clock`` is the time by which gaps are judged: the server's when ``drained``, else the arrival
-    of the last delivery read; ``now`` is the server's time. All in ms."""
+    of the last delivery read; ``now`` is the server's time. All in ms. ``more_due``: other teams' waits may be over
+    too. ``as_of`` is the clock of a part of a batch."""
 
     deliveries: list[Delivery | tuple[str, Proof]]
     bodies: dict[str, tuple[bytes, str | None]]
@@ -69,10 +76,34 @@ class Batch:
     now: int
     drained: bool
     size: int
+    more_due: bool = False
+    as_of: int | None = None
 
     @property
     def clock(self) -> int:
+        if self.as_of is not None:
+            return self.as_of
         return self.now if self.drained or not self.deliveries else arrival_ms(self.deliveries[-1][0])
+
+    def parts(self) -> Iterator[Batch]:
+        """The same work in the smallest steps: each delivery by itself, then each team that is due."""
+        for delivery in self.deliveries:
+            yield replace(self, deliveries=[delivery], due=[], as_of=arrival_ms(delivery[0]))
+        for team in self.due:
+            yield replace(self, deliveries=[], due=[team], as_of=self.clock)
+
+    def set_aside(self) -> Plan:
+        """What to do about a part that can't be planned or written: a delivery goes to the quarantine, a team that is
+        due is left alone for a while."""
+        plan = Plan(deadlines=dict.fromkeys(self.due, self.now + SET_ASIDE_MS))
+        for delivery in self.deliveries:
+            if isinstance(delivery, Delivery):
+                plan.quarantined.append(
+                    Quarantined(delivery.entry, INTERNAL_ERROR, "a fault of Handoff's; it is logged")
+                )
+            else:
+                plan.proofs.append(delivery[0])
+        return plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +139,8 @@ class SequenceStore:
             pipe = self._client.pipeline(transaction=False)
             pipe.execute_command("TIME")
             pipe.xrange(keys.inbox, f"({lease.cursor}", "+", count)
-            pipe.zrange(keys.gaps, 0, DUE_TEAMS - 1, withscores=True)
+            most_due = min(DUE_TEAMS, count)
+            pipe.zrange(keys.gaps, 0, most_due - 1, withscores=True)
             (seconds, micros), entries, waiting = pipe.execute()
         deliveries: list[Delivery | tuple[str, Proof]] = []
         bodies = {}
@@ -126,13 +158,17 @@ class SequenceStore:
                 event = read(body, team)
             except Unreadable as error:
                 deliveries.append(Delivery(entry, arrived, error, len(body)))
+            except Exception as error:  # noqa: BLE001 - nobody could get past it; the sequencer logs the cause
+                fault = Unreadable(INTERNAL_ERROR, "a fault of Handoff's; it is logged")
+                fault.__cause__ = error
+                deliveries.append(Delivery(entry, arrived, fault, len(body)))
             else:
                 deliveries.append(Delivery(entry, arrived, event, len(body), fingerprint(event.team, event.id)))
         now = int(seconds) * 1000 + int(micros) // 1000
         drained = len(entries) < count
         clock = now if drained or not deliveries else arrival_ms(deliveries[-1][0])
         due = [team.decode() for team, deadline in waiting if deadline <= clock]
-        return Batch(deliveries, bodies, due, now, drained, size)
+        return Batch(deliveries, bodies, due, now, drained, size, more_due=len(due) == most_due)
 
     def load(self, lease: Lease, batch: Batch) -> State:
         """The state that planning ``batch`` needs: its teams, their held events, the owners of all their prospects."""
@@ -169,65 +205,20 @@ class SequenceStore:
 
         Raises ``LeaseLost``: then nothing was written, and the lease must not be used again.
         """
-        writes = Writes()
         entries = [delivery[0] for delivery in batch.deliveries]
         cursor = entries[-1] if entries else lease.cursor
-        counts = Counter(plan.counts)
-        counts["read"] = len(entries)
-        counts["duplicates"] = len(plan.duplicates)
-        counts["quarantined"] = len(plan.quarantined)
-        counts["proofs"] = len(plan.proofs)
-        counts["released"] = len(plan.released)
-        forgotten = plan.duplicates + plan.proofs
-
-        lanes: dict[tuple[str, str], list[Word]] = {}
-        refs: list[Word] = []
-        for released in plan.released:
-            arrival, _, change = released
-            handlers = route(arrival.event.type, change)
-            if not handlers:
-                forgotten.append(arrival.entry)
-                continue
-            shared = len(handlers) > 1
-            if shared:
-                refs += (arrival.entry, len(handlers))
-            counts["stored"] += 1
-            job = jobs.encode(released, shared=shared)
-            for handler in handlers:
-                counts[f"routed:{handler}"] += 1
-                lanes.setdefault((handler, arrival.event.team), []).append(job)
+        dispatched = dispatch(plan.released, route)
+        writes = Writes()
+        writes.add("HSET", self._keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
+        self._write_memory(writes, plan, batch.now)
+        self._write_held(writes, plan)
+        bells = self._write_jobs(writes, dispatched, batch.now)
+        self._write_quarantine(writes, batch, plan, quarantine_max)
+        quarantined = [item.entry for item in plan.quarantined]
+        writes.add("XDEL", self._keys.inbox, plan.duplicates + plan.proofs + quarantined + dispatched.unwanted)
+        self._write_ledger(writes, plan, dispatched, len(entries))
 
         keys = self._keys
-        writes.add("HSET", keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
-        if plan.seen:
-            window = self._windows(batch.now)[0]
-            writes.add("SADD", keys.seen(window), plan.seen)
-            writes.add("PEXPIRE", keys.seen(window), [4 * self._half_window_ms])
-        for team, state in plan.teams.items():
-            writes.add("SET", keys.team(team), [encode_team(state), "PX", self._memory_ms])
-        for prospect, owner in plan.owners.items():
-            writes.add("SET", keys.owner(*prospect), [encode_owner(owner), "PX", self._memory_ms])
-        self._write_held(writes, plan)
-        ready: dict[str, list[Word]] = {}
-        for (handler, lane), texts in lanes.items():
-            writes.add("RPUSH", keys.lane(handler, lane), texts)
-            ready.setdefault(handler, []).extend((batch.now, lane))
-        for handler, scores in ready.items():
-            # NX: a lane that is claimed or backing off keeps its time.
-            writes.add("ZADD", keys.ready(handler), scores, always=["NX"])
-        writes.add("HSET", keys.refs, refs)
-        for item in plan.quarantined:
-            forgotten.append(item.entry)
-            body, url_team = batch.bodies[item.entry]
-            words: list[Word] = ["MAXLEN", "~", quarantine_max, "*", "b", body, "entry", item.entry]
-            words += ["reason", item.reason, "detail", item.detail]
-            writes.add("XADD", keys.quarantine, words + (["t", url_team] if url_team is not None else []))
-        writes.add("XDEL", keys.inbox, forgotten)
-        for name, count in counts.items():
-            if count:
-                writes.add("HINCRBY", keys.ledger, [name, count])
-
-        bells = list(ready)
         answer = self._scripts.run(
             "commit",
             [keys.lease, *(keys.runner_bell(handler) for handler in bells), *writes.keys],
@@ -275,6 +266,47 @@ class SequenceStore:
         if missing:
             stored: Any = self._client.mget([self._keys.owner(*prospect) for prospect in missing])
             self._add_owners(state, missing, stored)
+
+    def _write_memory(self, writes: Writes, plan: Plan, now: int) -> None:
+        """Ids, watermarks and owners: what later plans start from."""
+        keys = self._keys
+        if plan.seen:
+            seen = keys.seen(self._windows(now)[0])
+            writes.add("SADD", seen, plan.seen)
+            writes.add("PEXPIRE", seen, [4 * self._half_window_ms])
+        for team, state in plan.teams.items():
+            writes.add("SET", keys.team(team), [encode_team(state), "PX", self._memory_ms])
+        for prospect, owner in plan.owners.items():
+            writes.add("SET", keys.owner(*prospect), [encode_owner(owner), "PX", self._memory_ms])
+
+    def _write_jobs(self, writes: Writes, dispatched: Dispatch, now: int) -> list[str]:
+        """Jobs to their lanes, which are ready now; the handlers that got any."""
+        keys = self._keys
+        ready: dict[str, list[Word]] = {}
+        for (handler, lane), texts in dispatched.lanes.items():
+            writes.add("RPUSH", keys.lane(handler, lane), texts)
+            ready.setdefault(handler, []).extend((now, lane))
+        for handler, scores in ready.items():
+            # NX: a lane that is claimed or backing off keeps its time.
+            writes.add("ZADD", keys.ready(handler), scores, always=["NX"])
+        writes.add("HSET", keys.refs, [word for pair in dispatched.shared.items() for word in pair])
+        return list(ready)
+
+    def _write_quarantine(self, writes: Writes, batch: Batch, plan: Plan, most: int) -> None:
+        for item in plan.quarantined:
+            body, team = batch.bodies[item.entry]
+            words: list[Word] = ["MAXLEN", "~", most, "*", "b", body, "entry", item.entry]
+            words += ["reason", item.reason, "detail", item.detail]
+            writes.add("XADD", self._keys.quarantine, words + ([] if team is None else ["t", team]))
+
+    def _write_ledger(self, writes: Writes, plan: Plan, dispatched: Dispatch, read: int) -> None:
+        counts = plan.counts + dispatched.counts
+        counts["read"] = read
+        for name in ("duplicates", "quarantined", "proofs", "released"):
+            counts[name] = len(getattr(plan, name))
+        for name, count in counts.items():
+            if count:
+                writes.add("HINCRBY", self._keys.ledger, [name, count])
 
     def _write_held(self, writes: Writes, plan: Plan) -> None:
         keys = self._keys
