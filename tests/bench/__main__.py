@@ -1,0 +1,93 @@
+"""``make bench``: Handoff beside other ways of doing the same work, on this machine, each run checked.
+
+Contenders take turns, round after round (A B C A B C), each time on a fresh embedded Valkey that shares the machine
+with them. What counts are the ratios: the absolute figures are this machine's, and whatever else it is doing.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from tests.bench import report
+from tests.bench.arena import Contender, Run, measure
+from tests.bench.contenders import CONTENDERS
+from tests.bench.sections import Section
+from tests.bench.sections.http import front_door, whole_road
+from tests.bench.sections.latency import idle_latency
+from tests.bench.sections.memory import memory
+from tests.bench.workload import Workload
+
+SECTIONS = {
+    "front-door": lambda workload, posts: front_door(workload),
+    "whole-road": lambda workload, posts: whole_road(workload),
+    "latency": lambda workload, posts: idle_latency(workload.seed, posts),
+    "memory": lambda workload, posts: memory(workload),
+}
+NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.option(
+    "--events", default=20_000, show_default=True, type=click.IntRange(1), help="Distinct events of the work."
+)
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Times that each contender runs.")
+@click.option("--posts", default=300, show_default=True, type=click.IntRange(3), help="Posts that latency is taken of.")
+@click.option("--only", multiple=True, type=click.Choice(NAMES), help="Only this; may be given again.")
+@click.option("--seed", default=1, show_default=True, help="What the work is made from.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here, too.")
+def main(events: int, rounds: int, posts: int, only: tuple[str, ...], seed: int, file: Path | None) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    progress = Console(stderr=True)
+    console.print(f"seed {seed}, {events} events, {rounds} rounds", highlight=False)
+    workload = Workload.w1(seed, events)
+    chosen = [contender for contender in CONTENDERS if not only or contender.name in only]
+    runs, absent = _run_rounds(chosen, workload, rounds, progress)
+    if chosen:
+        report.show(console, chosen, runs, absent)
+    sections: list[Section] = []
+    for name, section in SECTIONS.items():
+        if not only or name in only:
+            progress.print(name, highlight=False)
+            sections.append(section(workload, posts))
+            report.show_section(console, sections[-1])
+    if file is not None:
+        report.write(file, {"seed": seed, "events": events, "rounds": rounds, "posts": posts}, runs, sections)
+    if any(run.contender.startswith("handoff") and not _right(run) for run in runs):
+        console.print("Handoff did not do its work as it should: see the last column.")
+        sys.exit(1)
+
+
+def _run_rounds(
+    chosen: list[Contender], workload: Workload, rounds: int, progress: Console
+) -> tuple[list[Run], dict[str, str]]:
+    """Every run that came to an end, and why the others did not."""
+    absent = {contender.name: reason for contender in chosen if (reason := contender.why_not()) is not None}
+    able = [contender for contender in chosen if contender.name not in absent]
+    runs: list[Run] = []
+    for number in range(1, rounds + 1):
+        for contender in able:
+            try:
+                run = measure(contender, workload)
+            except Exception as error:  # one contender's trouble must not cost the others' figures
+                absent[contender.name] = (
+                    f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
+                )
+                continue
+            runs.append(run)
+            progress.print(
+                f"round {number}, {contender.name}: {run.rate:,.0f} events/s, {run.verdict}", highlight=False
+            )
+    return runs, absent
+
+
+def _right(run: Run) -> bool:
+    verdict = run.verdict
+    return run.finished and (verdict is None or (verdict.exactly_once and not verdict.disordered))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The report: tables for people, and the same figures as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.arena import Contender, Run
+from tests.bench.contenders import YARDSTICK
+from tests.bench.sections import Section
+
+MEBI = 1024 * 1024
+
+
+def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run], absent: Mapping[str, str]) -> None:
+    """One line a contender: medians over its rounds, with the least and the most where they differ much."""
+    table = Table(title="W1, preloaded, to the last event handled", title_justify="left", box=None, pad_edge=False)
+    table.add_column("contender", no_wrap=True)
+    for heading in ("events/s (least-most)", "rate x", "CPU us/event worker + server", "CPU x", "MiB", "commands"):
+        table.add_column(heading, justify="right")
+    table.add_column("check")
+    yardstick = [run for run in runs if run.contender == YARDSTICK]
+    for contender in contenders:
+        own = [run for run in runs if run.contender == contender.name]
+        if own:
+            table.add_row(*_line(contender, own, yardstick))
+        if contender.name in absent:
+            reason = f"not run: {absent[contender.name]}" if not own else f"a round failed: {absent[contender.name]}"
+            table.add_row(contender.title, *[""] * 6, reason)
+    console.print(table)
+    console.print(
+        f"x: {YARDSTICK}'s rate over this one's, and this one's CPU over {YARDSTICK}'s. MiB: most ever, workers"
+    )
+    console.print("together + server. Commands: an event, those inside scripts included.")
+    for contender in contenders:
+        console.print(f"  {contender.name}: {contender.note}", highlight=False)
+
+
+def show_section(console: Console, section: Section) -> None:
+    table = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("what", no_wrap=True)
+    table.add_column("figure", justify="right")
+    table.add_column("")
+    for what, figure, unit in section.rows:
+        table.add_row(what, f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}", unit)
+    console.print(table)
+    console.print(f"  {section.note}\n", highlight=False)
+
+
+def write(file: Path, options: Mapping[str, Any], runs: Sequence[Run], sections: Sequence[Section]) -> None:
+    """Every run as measured, not only the medians."""
+    document = {
+        "options": dict(options),
+        "runs": [{**asdict(run), "rate": run.rate} for run in runs],
+        "sections": [asdict(section) for section in sections],
+    }
+    file.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _line(contender: Contender, own: Sequence[Run], yardstick: Sequence[Run]) -> list[str]:
+    def mid(figure: Callable[[Run], float], of: Sequence[Run] = own) -> float:
+        return median(figure(run) for run in of)
+
+    def cost(run: Run) -> float:
+        return run.worker_cpu + run.server_cpu
+
+    rates = [run.rate for run in own]
+    spread = f" ({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""
+    return [
+        contender.title,
+        f"{median(rates):,.0f}{spread}",
+        f"{mid(lambda run: run.rate, yardstick) / median(rates):.2f}" if yardstick else "",
+        f"{mid(lambda run: run.worker_cpu):,.0f} + {mid(lambda run: run.server_cpu):,.0f}",
+        f"{mid(cost) / mid(cost, yardstick):.2f}" if yardstick and mid(cost, yardstick) else "",
+        f"{mid(lambda run: run.worker_rss) / MEBI:.0f} + {mid(lambda run: run.server_rss) / MEBI:.0f}",
+        f"{mid(lambda run: run.commands):.1f}",
+        _check(own),
+    ]
+
+
+def _check(own: Sequence[Run]) -> str:
+    """The worst of the rounds' verdicts, in words."""
+    unfinished = sum(not run.finished for run in own)
+    verdicts = [run.verdict for run in own if run.verdict is not None]
+    worst = max(verdicts, key=lambda v: (not v.exactly_once, v.missing + v.repeated, v.disordered), default=None)
+    said = "not checked: leaves no trace" if worst is None else str(worst)
+    return f"{unfinished} not finished; {said}" if unfinished else said

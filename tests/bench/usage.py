@@ -1,0 +1,43 @@
+"""What processes cost, as Linux counts it in ``/proc`` (man page proc(5)); elsewhere the bench says so and stops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Usage:
+    """CPU seconds so far (user and system, to 10 ms), and the most memory ever resident, bytes."""
+
+    cpu: float
+    rss: int
+
+
+def usage_of(pids: Iterable[int]) -> Usage:
+    """Of these processes and everything below them, together. One that has ended counts nothing."""
+    cpu, rss = 0.0, 0
+    for pid in _with_children(pids):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            status = Path(f"/proc/{pid}/status").read_text()
+        except OSError:
+            continue
+        cpu += (int(fields[11]) + int(fields[12])) / _TICK
+        rss += sum(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM:"))
+    return Usage(cpu, rss)
+
+
+def _with_children(pids: Iterable[int]) -> Iterable[int]:
+    for pid in pids:
+        yield pid
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
+            try:
+                children = [int(child) for child in task.read_text().split()]
+            except OSError:
+                continue
+            yield from _with_children(children)

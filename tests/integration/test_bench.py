@@ -1,0 +1,60 @@
+"""The benchmark as a test: that it runs, that it prints what it found, and that its checker can fail."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import processes
+from tests.bench.checker import check
+from tests.bench.workload import Workload
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("handled", "said"),
+    [
+        ({"a": [1, 2, 3], "b": [7]}, "exact, in order"),
+        ({"a": [1, 3, 2], "b": [7]}, "1 out of order"),
+        ({"a": [1, 2, 3]}, "1 missing, 0 repeated, 0 unknown"),
+        ({"a": [1, 2, 2, 3], "b": [7]}, "0 missing, 1 repeated, 0 unknown"),
+        ({"a": [1, 2, 3], "b": [7, 8]}, "0 missing, 0 repeated, 1 unknown"),
+        ({"a": [2, 1, 1], "b": [7], "c": [5, 5]}, "1 missing, 1 repeated, 2 unknown, 2 out of order"),
+    ],
+)
+def test_checker_counts_what_went_wrong(handled: dict[str, list[int]], said: str) -> None:
+    """A run that loses, repeats, invents or disorders events does not pass."""
+    assert str(check({"a": [1, 2, 3], "b": [7]}, handled)) == said
+
+
+def test_work_is_the_same_for_the_same_seed() -> None:
+    """Two contenders, and two days, are compared on the same deliveries."""
+    work = Workload.w1(7, 300)
+    assert work == Workload.w1(7, 300)
+    assert work != Workload.w1(8, 300)
+    assert sum(map(len, work.expected.values())) == 300 < len(work.deliveries)
+
+
+def test_bench_runs_and_prints(tmp_path: Path) -> None:
+    """Handoff, and the bare process beside it, do a little of the work right, and their figures come out."""
+    figures = tmp_path / "figures.json"
+    command = processes.python("tests.bench", "--events", "300", "--rounds", "1", "--seed", "7", "--json", str(figures))
+    chosen = ("handoff-async", "bare", "whole-road")
+    ended = subprocess.run(
+        [*command, *(word for name in chosen for word in ("--only", name))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "seed 7" in ended.stdout
+    assert ended.stdout.count("exact, in order") == 3
+    runs = json.loads(figures.read_text())["runs"]
+    assert [run["contender"] for run in runs] == ["handoff-async", "bare"]
+    assert all(run["finished"] and run["rate"] > 0 for run in runs)
