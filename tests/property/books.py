@@ -75,7 +75,7 @@ class Books:
         names = {e.team for e in events} | {item[1].team for item in items if isinstance(item[1], Proof)} | {*due}
         state = State(lateness=self._read_lateness())
         for name in names:
-            state.teams[name] = self._read_team(name)
+            state.teams[name] = self.read_team(name)
             if name in self.deadlines:  # the store looks for held events only where a deadline says there are some
                 state.teams[name].held = self.held_of(name)
         windows = self._windows(now) if self.forgetful else list(self.seen)
@@ -147,7 +147,7 @@ class Books:
     def _write_held(self, arrival: Arrival) -> object:
         return (records.encode_held(arrival), float(arrival.event.seq)) if self.as_text else arrival
 
-    def _read_team(self, name: str) -> TeamState:
+    def read_team(self, name: str) -> TeamState:
         kept = self.teams.get(name)
         if kept is None or isinstance(kept, bytes):
             return records.decode_team(kept)

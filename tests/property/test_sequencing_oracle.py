@@ -45,4 +45,5 @@ def test_nothing_is_lost_in_how_state_is_written(policy: Policy, story: list[Bat
     assert written.released == kept.released
     assert fates(written) == fates(kept)
     assert written.deadlines == kept.deadlines
+    assert {team: written.read_team(team) for team in written.teams} == {t: kept.read_team(t) for t in kept.teams}
     assert {team: written.held_of(team) for team in written.held} == {team: kept.held_of(team) for team in kept.held}
