@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AliasChoices,
@@ -19,6 +19,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
     field_validator,
+    model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -191,6 +192,19 @@ class Settings(BaseSettings):
         if not host or not port.isdigit() or not 0 <= int(port) <= 65535:
             raise ValueError("must be host:port, for instance 127.0.0.1:8000 or [::]:8000")
         return value
+
+    @model_validator(mode="after")
+    def _waits_are_shorter_than_memories(self) -> Self:
+        """Relations between settings; the error names the one that is more likely the mistake."""
+        longest = self.gap_wait_max if self.gap_wait is None else self.gap_wait
+        for name, wrong, problem in (
+            ("gap_wait_min", self.gap_wait_min > self.gap_wait_max, "is longer than HANDOFF_GAP_WAIT_MAX"),
+            ("gap_wait", longest >= self.dedup_window, "and HANDOFF_GAP_WAIT_MAX must be below HANDOFF_DEDUP_WINDOW"),
+            ("dedup_window", self.dedup_window > self.memory, "is longer than HANDOFF_MEMORY"),
+        ):
+            if wrong:
+                raise ConfigurationError(f"HANDOFF_{name.upper()}", problem)
+        return self
 
     @property
     def secrets(self) -> tuple[bytes, ...]:
