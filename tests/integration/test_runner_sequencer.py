@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import structlog
@@ -11,7 +13,9 @@ from structlog.typing import EventDict
 from tests import servers
 from tests.runtime_kit import process_of, spec_of
 from tests.store_kit import Partition, change, other, partition_on
-from worker.runtime.sequencer import FIRST_BATCH, MOST_BATCH, Sequencer, policy_of
+from worker.core.envelope import read
+from worker.core.sequencing import Delivery, Plan, State, plan
+from worker.runtime.sequencer import FAULTS_IN_A_ROW, FIRST_BATCH, MOST_BATCH, Sequencer, policy_of
 from worker.store.sequence import SequenceStore
 
 CRM = spec_of(lambda subject, ctx: None)
@@ -191,3 +195,120 @@ def test_the_policy_has_the_settings_in_milliseconds(partition: Partition) -> No
     settings.gap_wait = None
     made = policy_of(settings)
     assert (made.gap_wait.fixed_ms, made.gap_wait.least_ms, made.gap_wait.most_ms) == (None, 20, 10_000)
+
+
+def failing_on(*suspects: str) -> Callable[..., Plan]:
+    """A ``plan`` that raises what nobody foresaw when it meets an event with one of these ids."""
+
+    def careless(state: State, deliveries: Sequence[Delivery], *rest: Any, **more: Any) -> Plan:
+        held = [arrival.event.id for team in state.teams.values() for arrival in team.held]
+        for name in held + [getattr(delivery[2], "id", "") for delivery in deliveries if len(delivery) > 2]:
+            if name in suspects:
+                raise ZeroDivisionError(name + "private")
+        return plan(state, deliveries, *rest, **more)
+
+    return careless
+
+
+def quarantined_reasons(partition: Partition) -> dict[bytes, bytes]:
+    found = partition.client.xrange(partition.keys.quarantine)
+    fields = [dict(zip(flat[::2], flat[1::2], strict=True)) for _, flat in found]
+    return {item[b"b"]: item[b"reason"] for item in fields}
+
+
+def test_a_delivery_that_breaks_planning_is_set_aside_and_all_others_go_on(
+    quick: Partition, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.runtime.sequencer.plan", failing_on("a-2"))
+    events = {(team, seq): change(team, seq, assignee=f"m{seq}") for seq in (1, 2, 3) for team in "ab"}
+    quick.append(*events.values(), b"not json", change("c", 1))
+    process, _ = process_of(quick, CRM)
+    assert Sequencer(process, 1).run() == 8
+    assert [quick.seqs_in("crm", team) for team in "abc"] == [[1, 3], [1, 2, 3], [1]]
+    assert quarantined_reasons(quick) == {events["a", 2]: b"internal_error", b"not json": b"not_json"}
+    assert [line["event"] for line in logged] == ["batch_failed", "internal_error", "quarantined", "quarantined"]
+    assert "careless" in logged[1]["traceback"]
+    assert "a-2private" not in str(logged)
+    quick.balanced("crm")
+    assert not quick.client.exists(quick.keys.lease, quick.keys.bell)
+
+
+def test_a_delivery_that_cannot_be_written_is_set_aside(quick: Partition) -> None:
+    """The key of its lane is of another type. What the script had not come to by then is not taken for done."""
+    quick.client.set(quick.keys.lane("crm", "a"), "no list")
+    quick.append(change("a", 1), change("b", 1))
+    process, _ = process_of(quick, CRM)
+    assert Sequencer(process, 1).run() == 2
+    assert quarantined_reasons(quick) == {change("a", 1): b"internal_error"}
+    assert quick.seqs_in("crm", "b") == [1]
+    quick.client.delete(quick.keys.lane("crm", "a"))
+    quick.balanced("crm")
+
+
+def test_a_delivery_that_breaks_reading_is_set_aside_with_its_cause_logged(
+    quick: Partition, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def careless(body: bytes, team: str | None) -> object:
+        if b"a-1" in body:
+            raise ZeroDivisionError(body)
+        return read(body, team)
+
+    monkeypatch.setattr("worker.store.sequence.read", careless)
+    quick.append(change("a", 1), change("b", 1))
+    process, _ = process_of(quick, CRM)
+    assert Sequencer(process, 1).run() == 2
+    assert quarantined_reasons(quick) == {change("a", 1): b"internal_error"}
+    assert [(line["event"], line.get("error")) for line in logged if line["log_level"] == "error"] == [
+        ("internal_error", "ZeroDivisionError")
+    ]
+    assert "assigneeId" not in str(logged)
+
+
+def test_a_team_whose_held_events_break_planning_holds_up_no_other(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partition.settings.gap_wait = 3600.0
+    partition.append(*(change(team, 5) for team in "abc"))
+    process, _ = process_of(partition, CRM)
+    Sequencer(process, 1).run()
+    partition.settings.gap_wait = 0.0
+    partition.client.zadd(partition.keys.gaps, dict.fromkeys("abc", 1))
+    monkeypatch.setattr("worker.runtime.sequencer.plan", failing_on("b-5"))
+    Sequencer(process, 1).run()
+    assert [partition.seqs_in("crm", team) for team in "abc"] == [[5], [], [5]]
+    assert 50_000 < partition.client.zscore(partition.keys.gaps, "b") - time.time() * 1000 <= 60_000
+    assert (partition.balanced("crm").held, quarantined_reasons(partition)) == (1, {})
+
+
+def test_when_everything_fails_little_is_set_aside(
+    quick: Partition, logged: list[EventDict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fault is not theirs: they wait in the inbox for somebody to mend it."""
+    quick.append(*(change(f"t{number}", 1) for number in range(20)))
+    process, _ = process_of(quick, CRM)
+    with monkeypatch.context() as patched:
+        patched.setattr("worker.runtime.sequencer.plan", failing_on(*(f"t{number}-1" for number in range(20))))
+        Sequencer(process, 1).run()
+    assert (len(quarantined_reasons(quick)), quick.books("crm").unread) == (FAULTS_IN_A_ROW, 20 - FAULTS_IN_A_ROW)
+    assert logged[-1]["event"] == "sequencer_failed"
+    assert quick.client.exists(quick.keys.lease)
+    quick.expire_lease()
+    Sequencer(process, 1).run()
+    assert quick.balanced("crm").unread == 0
+
+
+def test_a_batch_that_took_long_is_followed_by_a_smaller_one(quick: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that outlasts the lease is done for nothing, however often it is tried again."""
+    asked: list[int] = []
+    read_batch = SequenceStore.read
+
+    def noting(store: SequenceStore, lease: object, count: int) -> object:
+        asked.append(count)
+        return read_batch(store, lease, count)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SequenceStore, "read", noting)
+    monkeypatch.setattr("worker.runtime.sequencer.SLOW", 0.0)
+    process, _ = process_of(quick, CRM)
+    quick.append(*(other("a", seq) for seq in range(1, FIRST_BATCH + 12)))
+    Sequencer(process, 1).run()
+    assert asked[:3] == [FIRST_BATCH, FIRST_BATCH // 4, FIRST_BATCH // 16]

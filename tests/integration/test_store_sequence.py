@@ -225,8 +225,8 @@ class Clock:
         self.now = (int(time.time() * 1000) // HALF_WINDOW + 1) * HALF_WINDOW
         made = Batch.__init__
 
-        def at_my_time(batch: Batch, *values: object) -> None:
-            made(batch, *values)  # type: ignore[arg-type]
+        def at_my_time(batch: Batch, *values: object, **more: object) -> None:
+            made(batch, *values, **more)  # type: ignore[arg-type]
             object.__setattr__(batch, "now", self.now)
 
         monkeypatch.setattr(Batch, "__init__", at_my_time)

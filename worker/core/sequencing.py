@@ -40,6 +40,8 @@ SKIPPED_KEPT: Final = 4
 """Given-up gaps remembered per team, to learn how late their events come. Bounds what an idle team costs."""
 
 TOO_OLD: Final = "too_old"
+INTERNAL_ERROR: Final = "internal_error"
+"""A delivery that raised what nobody foresaw: set aside, so that the others behind it go on."""
 
 
 class Delivery(NamedTuple):

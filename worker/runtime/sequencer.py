@@ -1,9 +1,10 @@
 """Answers a sequencer's doorbell: reads a partition's inbox until it is empty, or the time slice is over.
 
 A fault of ours must not stop a partition: nobody could get past the delivery that shows it. So a batch that raises
-what nobody foresaw is done again in its smallest parts, and a part that still raises is set aside: a delivery in the
-quarantine (``internal_error``), a team that is due for a minute. When part after part fails it is not them: then the run
-ends, and the next begins when the lease has run out, so that a broken release does not empty inboxes into quarantines.
+what nobody foresaw is done again in its smallest parts, and a part that still raises is set aside: a delivery to the
+quarantine (``internal_error``), a team that is due for a minute. When part after part fails it is not them: then the
+run ends, and the next begins when the lease has run out, so that a broken release does not empty inboxes into
+quarantines.
 """
 
 from __future__ import annotations

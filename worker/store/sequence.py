@@ -10,7 +10,7 @@ state after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -53,6 +53,8 @@ LEASE_MS: Final = 3000
 DUE_TEAMS: Final = 200
 """Teams whose wait is over, taken along with one batch; no more than it may have deliveries, for each may hold a
 thousand events, and a batch that outlasts the lease is work for nothing, for ever."""
+
+SET_ASIDE_MS: Final = 60_000  # until a team whose held events could not be released is tried again
 
 
 @dataclass(slots=True)
@@ -209,14 +211,16 @@ class SequenceStore:
         cursor = entries[-1] if entries else lease.cursor
         dispatched = dispatch(plan.released, route)
         writes = Writes()
-        writes.add("HSET", self._keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
-        self._write_memory(writes, plan, batch.now)
-        self._write_held(writes, plan)
+        # A script that meets an error (a key of another type) stays done up to there, and is tried again. So what makes
+        # a delivery look finished comes last: an error may then double a job, but never lose one.
         bells = self._write_jobs(writes, dispatched, batch.now)
+        self._write_held(writes, plan)
         self._write_quarantine(writes, batch, plan, quarantine_max)
+        self._write_memory(writes, plan, batch.now)
         quarantined = [item.entry for item in plan.quarantined]
         writes.add("XDEL", self._keys.inbox, plan.duplicates + plan.proofs + quarantined + dispatched.unwanted)
         self._write_ledger(writes, plan, dispatched, len(entries))
+        writes.add("HSET", self._keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
 
         keys = self._keys
         answer = self._scripts.run(
