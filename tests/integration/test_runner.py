@@ -160,15 +160,20 @@ def test_a_job_that_takes_its_process_with_it_is_buried_in_the_end(
 
 
 @pytest.mark.parametrize("made", [inline, loop])
-def test_a_lane_that_another_process_took_is_left_alone(partition: Partition, made: Callable[..., HandlerSpec]) -> None:
+def test_a_lane_that_another_process_took_is_left_alone(
+    partition: Partition, made: Callable[..., HandlerSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In the middle of its jobs: what was not settled is the other's to run, and this one writes nothing of it."""
+    monkeypatch.setattr("worker.runtime.executors.SETTLE_EVERY", 0.0)
     partition.sequence(*(change("a", seq) for seq in range(1, 6)), change("b", 1))
     taken: list[Any] = []
 
     def take(ctx: Context) -> None:
-        partition.expire_claims()
-        taken.append(partition.lanes().claim(lanes=1, jobs=9, per_lane=9))
-        taken.append(partition.dump(without=["inbox", "ledger", "dead"])["lane:crm:a"])
+        claim = None
+        while claim is None or not claim.lanes:  # the runner may settle the first job meanwhile, and so renew
+            partition.client.zadd(partition.keys.ready("crm"), {"a": 1})
+            claim = partition.lanes().claim(lanes=1, jobs=9, per_lane=9)
+        taken.extend((claim, partition.in_lane("crm", "a")))
 
     calls = Calls(a2=take)
     process, _ = process_of(partition, spec := made(calls))
@@ -178,6 +183,8 @@ def test_a_lane_that_another_process_took_is_left_alone(partition: Partition, ma
     assert partition.in_lane("crm", "a") == before
     assert partition.lanes().renew([(claim.token, "a")]) == []
     assert calls.of("b") == [(1, 1)]
+    if made is inline:  # which settles between two jobs; a coroutine may be one job ahead
+        assert calls.of("a") == [(1, 1), (2, 1)]
     partition.balanced("crm")
 
 

@@ -117,6 +117,16 @@ def test_a_crash_while_retrying_keeps_the_attempts_before_it(partition: Partitio
     assert [crash(partition).lanes[0].attempt for _ in range(2)] == [2, 3]
 
 
+def test_a_crashed_lane_is_not_claimed_beside_others(partition: Partition) -> None:
+    fill(partition, a=1)
+    crash(partition)
+    partition.sequence(change("b", 1))
+    partition.client.zadd(partition.keys.ready("crm"), {"b": 0})
+    first, second = claim(partition), claim(partition)
+    assert [[lane.lane for lane in found.lanes] for found in (first, second)] == [["b"], ["a"]]
+    assert (first.more, second.more) == (True, False)
+
+
 def test_crashed_lanes_come_one_at_a_time_and_do_not_starve(partition: Partition) -> None:
     fill(partition, a=2, b=2, c=2)
     crash(partition, lanes=3)

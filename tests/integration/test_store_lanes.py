@@ -149,6 +149,7 @@ def test_trouble_ends_with_its_job(partition: Partition) -> None:
         partition.lanes().settle(
             [Settlement(again.token, "a", outcome.done, outcome.discarded, outcome.action, 0, 2, (), "E", "e")]
         )
+        assert not partition.client.exists(partition.keys.trouble("crm"))
         fresh = claim(partition)
         assert seqs(fresh) == {"a": [2, 3]}
         assert (fresh.lanes[0].attempt, fresh.lanes[0].failed) == (0, ())
@@ -193,14 +194,26 @@ def test_a_lane_goes_on_after_its_dead_letter(partition: Partition) -> None:
 
 
 def test_handing_back_unstarted_takes_the_attempt_back(partition: Partition) -> None:
-    """As often as one likes: what did not take place is not counted."""
-    fill(partition, a=1)
-    for _ in range(3):
-        found = claim(partition)
-        assert found.lanes[0].attempt == 1
-        partition.lanes().settle(
-            [Settlement(found.token, "a", action=Action.RETRY, attempts=found.lanes[0].attempt - 1)]
-        )
+    """As often as one likes: what did not take place is not counted, and what did is not forgotten."""
+    fill(partition, a=2)
+    history: list[Attempt] = []
+    for attempt in (1, 2):
+        for _ in range(3):
+            found = claim(partition, per_lane=1)
+            assert (found.lanes[0].attempt, list(found.lanes[0].failed)) == (attempt, history)
+            returned = Settlement(found.token, "a", 0, 0, Action.RETURN, 0, attempt - 1, history)
+            partition.lanes().settle([returned])
+        found = claim(partition, per_lane=1)
+        history = [*history, Attempt(attempt, 1, "E", "e")]
+        partition.lanes().settle([Settlement(found.token, "a", 0, 0, Action.RETRY, 0, attempt, history)])
+    assert partition.balanced().handlers["crm"].retried == 2
+
+
+def test_a_lane_handed_back_before_its_first_attempt_is_as_if_never_claimed(partition: Partition) -> None:
+    fill(partition, a=3)
+    found = claim(partition, per_lane=1)
+    partition.lanes().settle([Settlement(found.token, "a", action=Action.RETURN)])
+    assert seqs(claim(partition)) == {"a": [1, 2, 3]}
 
 
 def test_claiming_answers_the_bell(partition: Partition) -> None:
