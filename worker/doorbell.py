@@ -94,5 +94,9 @@ class Doorbell:
         connection = Connection(
             self._settings.broker, transport_options=transport_options(self._settings), connect_timeout=3
         )
+        # Left to itself, kombu connects at the first message, and tries again with pauses of 2, 4, 6 ... seconds. For
+        # so long a sequencer would hold its place in the pool, and the sweeper would not sweep. Each host
+        # is tried once.
+        connection.ensure_connection(max_retries=max(0, len(connection.alt) - 1), interval_start=0, interval_step=0)
         self._producer = Producer(connection)
         return self._producer
