@@ -291,7 +291,8 @@ class _Sequencer:
         """How late is this event, measured from the first that should have come after it?"""
         seq = arrival.event.seq
         if team.held and seq < team.held[-1].event.seq:
-            first = min(held.arrived for held in team.held if held.event.seq > seq)
+            above = bisect_right(team.held, seq, key=_seq)
+            first = min(held.arrived for held in team.held[above:])
             self.state.lateness.observe(arrival.arrived - first)
         else:
             self.in_order += 1
