@@ -7,6 +7,7 @@ with them. What counts are the ratios: the absolute figures are this machine's, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from tests.bench.sections.latency import idle_latency
 from tests.bench.sections.memory import memory
 from tests.bench.workload import Workload
 
-SECTIONS = {
+SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "front-door": lambda workload, posts: front_door(workload),
     "whole-road": lambda workload, posts: whole_road(workload),
     "latency": lambda workload, posts: idle_latency(workload.seed, posts),

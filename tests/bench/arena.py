@@ -56,24 +56,30 @@ class Arena:
 
     def count_handled(self) -> int:
         keys = [LIST + team for team in self.workload.expected]
-        return int(self.client.eval(_COUNT, len(keys), *keys))  # type: ignore[arg-type]
+        return int(self.client.eval(_COUNT, len(keys), *keys))
 
-    def wait_for_blocked(self, command: str, clients: int = 1) -> None:
-        """Until so many clients wait inside ``command``: a worker that does has nothing to do, and would take work."""
+    def wait_for_blocked(self, worker: Process, command: str) -> None:
+        """Until ``worker`` waits inside ``command``: it has nothing to do, and would take work if there were some."""
 
         def blocked() -> bool:
+            assert worker.running, worker.output[-2000:]
             listed: Any = self.client.client_list()
-            return sum(found["cmd"] == command and "b" in found["flags"] for found in listed) >= clients
+            return any(found["cmd"] == command and "b" in found["flags"] for found in listed)
 
-        until(blocked, f"{clients} workers wait in {command}")
+        until(blocked, f"the worker waits in {command}")
 
 
 class Contender(Protocol):
     """See ``contenders``. ``name`` is for ``--only``; ``title`` and ``note`` for people."""
 
-    name: str
-    title: str
-    note: str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def title(self) -> str: ...
+
+    @property
+    def note(self) -> str: ...
 
     def why_not(self) -> str | None:
         """Why it can't run here, if so."""

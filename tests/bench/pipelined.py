@@ -70,5 +70,6 @@ class Pipe(asyncio.Protocol):
 
 async def _connect() -> Pipe:
     server = urlsplit(os.environ["HANDOFF_REDIS_URL"])
-    _, pipe = await asyncio.get_running_loop().create_connection(Pipe, server.hostname, server.port)
+    assert server.hostname is not None
+    _, pipe = await asyncio.get_running_loop().create_connection(Pipe, server.hostname, server.port or 6379)
     return pipe

@@ -32,7 +32,7 @@ class Bare:
         command = processes.python("tests.bench.contenders.bare_process", arena.url, LIST)
         worker = processes.start(command, {"PYTHONPATH": str(ROOT)}, ROOT)
         try:
-            arena.wait_for_blocked("xread")
+            arena.wait_for_blocked(worker, "xread")
         except BaseException:
             worker.kill()
             raise

@@ -77,7 +77,7 @@ def in_order(self: Task, body: str) -> None:
 
 
 def _drain(client: redis.Redis, team: str) -> None:
-    due = int(client.get(NEXT + team) or 0)  # type: ignore[arg-type]
+    due = int(client.get(NEXT + team) or 0)
     while True:
         lowest: Any = client.zrange(BUFFER + team, 0, 0, withscores=True)
         if not lowest or int(lowest[0][1]) != due:

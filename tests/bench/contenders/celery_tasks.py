@@ -55,12 +55,12 @@ class CeleryTasks:
         environment = {URL_VARIABLE: arena.url, TUNED_VARIABLE: "1" if self.tuned else "", "PYTHONPATH": str(ROOT)}
         worker = processes.start([*command, "--loglevel=warning", *flags], environment, ROOT)
         try:
-            arena.wait_for_blocked("brpop")
+            arena.wait_for_blocked(worker, "brpop")
             with self._app(arena) as app:
                 for _ in range(WARMING):
                     app.send_task("bench.warm")
-            until(lambda: int(arena.client.get(WARMED) or 0) >= WARMING, "the workers are warm")  # type: ignore[arg-type]
-            arena.wait_for_blocked("brpop")
+            until(lambda: int(arena.client.get(WARMED) or 0) >= WARMING, "the workers are warm")
+            arena.wait_for_blocked(worker, "brpop")
         except BaseException:
             worker.kill()
             raise

@@ -44,7 +44,7 @@ class Handoff:
     def start(self, arena: Arena) -> list[Process]:
         worker = start_worker(arena.url, self.handlers)
         try:
-            arena.wait_for_blocked("brpop")
+            arena.wait_for_blocked(worker, "brpop")
             self._ring(arena)  # nothing is there to see yet: this makes the processes' connections
             queue = transport_options(settings_of(arena))["global_keyprefix"] + SEQUENCE_QUEUE
             until(lambda: not arena.client.llen(queue), "the first bells are answered")

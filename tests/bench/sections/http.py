@@ -46,7 +46,7 @@ def whole_road(workload: Workload) -> Section:
     with arena_for(workload) as arena, open_door(arena.url) as door:
         worker = start_worker(arena.url, "tests.bench.pipelined")
         try:
-            arena.wait_for_blocked("brpop")
+            arena.wait_for_blocked(worker, "brpop")
             file = _signed(arena)
             pids = {"ingress": door.process.pid, "worker": worker.pid, "server": arena.server_pid}
             before = {name: usage_of([pid]).cpu for name, pid in pids.items()}

@@ -45,7 +45,7 @@ def _latencies(deliveries: Sequence[SampleDelivery], spacing: float, **settings:
     with arena_for(workload) as arena, open_door(arena.url) as door:
         worker = start_worker(arena.url, "tests.bench.stamps", **settings)
         try:
-            arena.wait_for_blocked("brpop")
+            arena.wait_for_blocked(worker, "brpop")
             host, _, port = door.address.partition(":")
             with socket.create_connection((host, int(port))) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -57,7 +57,7 @@ def _kept(workload: Workload) -> Iterator[tuple[str, float]]:
         kinds = (("remembered id", "seen"), ("known owner", "owner"), ("idle team", "team"))
         for what, kind in kinds:
             found = list(arena.client.scan_iter(f"*:{kind}:*", count=1000))
-            count = sum(arena.client.scard(key) for key in found) if kind == "seen" else len(found)  # type: ignore[misc]
+            count = sum(arena.client.scard(key) for key in found) if kind == "seen" else len(found)
             before = _used(arena.client)
             for start in range(0, len(found), 1000):
                 arena.client.delete(*found[start : start + 1000])
