@@ -230,3 +230,13 @@ class Clock:
             object.__setattr__(batch, "now", self.now)
 
         monkeypatch.setattr(Batch, "__init__", at_my_time)
+
+
+def test_an_id_is_known_though_the_server_s_clock_was_set_back(partition: Partition) -> None:
+    """Across the border of a window: what was remembered then lies in the next window, as seen from now."""
+    partition.sequence(change("a", 1))
+    (remembered,) = (name for name in partition.names() if name.startswith("seen:"))
+    window = int(remembered.removeprefix("seen:"))
+    partition.client.rename(partition.keys.seen(window), partition.keys.seen(window + 1))
+    partition.sequence(change("a", 1))
+    assert partition.balanced().ledger["duplicates"] == 1

@@ -249,9 +249,10 @@ class SequenceStore:
         return code, int(float(deadline)) if deadline else None
 
     def _windows(self, now: int) -> list[int]:
-        """The windows in which an id may be remembered: the present one, and the two that reach back far enough."""
+        """The windows in which an id may be remembered: the present one, the two that reach back far enough, and the
+        next, which an id is in when the server's clock was set back since."""
         window = now // self._half_window_ms
-        return [window, window - 1, window - 2]
+        return [window, window - 1, window - 2, window + 1]
 
     def _add_owners(self, state: State, prospects: Sequence[tuple[str, str]], stored: Iterable[bytes | None]) -> None:
         for prospect, text in zip(prospects, stored, strict=True):
