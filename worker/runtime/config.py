@@ -8,6 +8,7 @@ from kombu.entity import Exchange, Queue
 
 from worker.core.handlers import Registry
 from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE, SEQUENCE_TASK, run_task, transport_options
+from worker.runtime import consumer
 from worker.settings import Settings
 
 
@@ -22,6 +23,7 @@ def celery_config(settings: Settings, registry: Registry) -> dict[str, Any]:
         "broker_connection_retry": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
+        "worker_consumer": consumer.NAME,  # and soon
         # Doorbells carry nothing and may be lost: no results, no late acknowledgement, no redelivery.
         "result_backend": None,
         "task_ignore_result": True,
