@@ -164,7 +164,7 @@ def test_a_lane_that_another_process_took_is_left_alone(
     partition: Partition, made: Callable[..., HandlerSpec], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the middle of its jobs: what was not settled is the other's to run, and this one writes nothing of it."""
-    monkeypatch.setattr("worker.runtime.executors.SETTLE_EVERY", 0.0)
+    monkeypatch.setattr("worker.runtime.executors.SETTLE_JOBS", 1)
     partition.sequence(*(change("a", seq) for seq in range(1, 6)), change("b", 1))
     taken: list[Any] = []
 
