@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from tests.bench.arena import Arena, arena_for, wait_for
@@ -11,7 +12,7 @@ from tests.bench.checker import check
 from tests.bench.contenders.handoff import count_done, start_worker
 from tests.bench.load import CONNECTIONS, Load, get, run_load, write_requests
 from tests.bench.sections import Section
-from tests.bench.sections.door import open_door, write_signed
+from tests.bench.sections.door import Door, open_door, write_signed
 from tests.bench.usage import usage_of
 from tests.bench.workload import Workload
 
@@ -22,19 +23,25 @@ def front_door(workload: Workload) -> Section:
         file, empty = _signed(arena), arena.folder / "empty"
         write_requests(empty, [get("/healthz")] * len(workload.deliveries))
         run_load(door.address, empty)  # to warm it
+        looks = [_cpu(door, arena)]
         idle = run_load(door.address, empty)
-        before = usage_of([door.process.pid]), usage_of([arena.server_pid])
+        looks.append(_cpu(door, arena))
         accepted = run_load(door.address, file)
-        after = usage_of([door.process.pid]), usage_of([arena.server_pid])
+        looks.append(_cpu(door, arena))
     posts = len(workload.deliveries)
+    (idle_cpu, _), (door_cpu, server_cpu) = (
+        [(after - before) / posts * 1e6 for before, after in zip(first, then, strict=True)]
+        for first, then in pairwise(looks)
+    )
     return Section(
         "The front door alone",
         [
             ("signed deliveries accepted", accepted.rate, "/s"),
             ("GET /healthz, same server", idle.rate, "/s"),
-            ("ratio", accepted.rate / idle.rate, "x"),
-            ("CPU of the ingress", (after[0].cpu - before[0].cpu) / posts * 1e6, "us/delivery"),
-            ("CPU of the server", (after[1].cpu - before[1].cpu) / posts * 1e6, "us/delivery"),
+            ("ratio of the rates", accepted.rate / idle.rate, "x"),
+            ("CPU of the ingress", door_cpu, "us/delivery"),
+            ("CPU of the ingress, GET /healthz", idle_cpu, "us/request"),
+            ("CPU of the server", server_cpu, "us/delivery"),
             ("not accepted", float(_refused(accepted)), ""),
         ],
         f"{CONNECTIONS} connections from one process, which shares the two cores",
@@ -67,6 +74,10 @@ def whole_road(workload: Workload) -> Section:
         ("not accepted", float(_refused(loads[0])), ""),
     ]
     return Section("From HTTP to handlers done", rows, f"{verdict}{'' if finished else ', NOT FINISHED'}")
+
+
+def _cpu(door: Door, arena: Arena) -> tuple[float, float]:
+    return usage_of([door.process.pid]).cpu, usage_of([arena.server_pid]).cpu
 
 
 def _signed(arena: Arena) -> Path:

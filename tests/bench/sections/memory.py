@@ -11,15 +11,15 @@ from tests.bench.arena import Arena, arena_for
 from tests.bench.contenders.handoff import load_inboxes, partitions_of, settings_of
 from tests.bench.sections import Section
 from tests.bench.workload import Workload
-from worker.core.handlers import Registry, define
-from worker.core.sequencing import plan
-from worker.runtime.registry import router
-from worker.runtime.sequencer import policy_of
+from tests.runtime_kit import NotedBells, spec_of
+from worker.core.handlers import Registry
+from worker.runtime.keeper import Keeper
+from worker.runtime.process import Process
+from worker.runtime.sequencer import Sequencer
 from worker.settings import DEFAULT_PARTITIONS
 from worker.store.client import connect
 from worker.store.lanes import LaneStore, Settlement
 from worker.store.scripts import Scripts
-from worker.store.sequence import SequenceStore
 
 MANY_TEAMS = 5000
 
@@ -68,29 +68,18 @@ def _registry(handlers: int) -> Registry:
     def nothing(event: Any, ctx: Any) -> None:
         return
 
-    def spec(name: str) -> Any:
-        options: dict[str, Any] = {"when": None, "backoff": None, "rate": None, "concurrency": None}
-        return define(nothing, name=name, on="*", queue="q", retries=1, timeout=1, **options)
-
-    return {name: spec(name) for name in (f"crm{number}" for number in range(handlers))}
+    return {name: spec_of(nothing, name=name, on="*") for name in (f"crm{number}" for number in range(handlers))}
 
 
 def _sequence(arena: Arena, client: redis.Redis, registry: Registry) -> None:
     """Put all of the work in order, in this process, without waiting for anything."""
     settings = settings_of(arena).model_copy(update={"gap_wait": 0.0})
     load_inboxes(arena, settings, DEFAULT_PARTITIONS)
-    scripts, route, policy = Scripts(client), router(registry), policy_of(settings)
+    bells: Any = NotedBells()
+    process = Process(settings, registry, client, Scripts(client), bells, Keeper())
     for keys in partitions_of(arena):
-        store = SequenceStore(client, scripts, keys, settings)
-        lease = store.acquire()
-        assert lease is not None
-        drained = False
-        while not drained:
-            batch = store.read(lease, 512)
-            decided = plan(store.load(lease, batch), batch.deliveries, batch.clock, policy, batch.due)
-            store.commit(lease, batch, decided, route, 1000)
-            drained = batch.drained
-        store.release(lease, hand_on=False)
+        while Sequencer(process, keys.partition).run():
+            pass
 
 
 def _run(arena: Arena, client: redis.Redis, registry: Registry) -> None:
