@@ -203,10 +203,10 @@ def test_a_slow_handler_claims_little_and_a_fast_one_much(partition: Partition) 
     process, _ = process_of(partition, spec := inline(Calls()))
     runner = Runner(process, spec, 1)
     sizes = []
-    for elapsed in (0.001, 0.001, 0.001, 0.001, 0.5, 5.0, 0.001):
+    for elapsed in (0.0001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.5, 5.0, 0.001):
         sizes.append(runner._size)
         runner._adapt(runner._size, elapsed)
-    assert sizes == [16, 64, 256, 1024, 1024, 204, 4]
+    assert sizes == [1, 4, 16, 64, 256, 1024, 1024, 204, 4]
 
 
 def test_a_runner_that_finds_more_than_it_can_take_asks_for_help_once(partition: Partition) -> None:

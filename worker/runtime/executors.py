@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 from typing import Any, Final, Protocol, Self
 
+from billiard.common import terminate_handler_fired
+
 from worker.core.handlers import HandlerSpec
 from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, call, failed, wanted
 from worker.runtime.loop import process_loop
@@ -47,6 +49,11 @@ def executor_for(spec: HandlerSpec) -> Executor:
     if spec.concurrency > 1:
         return ThreadExecutor(spec)
     return InlineExecutor(spec)
+
+
+def leaving() -> bool:
+    """Whether the pool has told this process to end, which it does by a ``SystemExit`` wherever it happens to be."""
+    return bool(terminate_handler_fired())
 
 
 def _attempt(lane: ActiveLane) -> int:
@@ -111,6 +118,10 @@ class InlineExecutor:
                     lane.discarded += 1
             except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an outcome
                 alarm.clear()  # once more: the signal may have come just before it was cleared
+                if isinstance(error, SystemExit) and leaving():
+                    for waiting in self._queue:
+                        waiting.stop = True
+                    break  # the pool's doing and not the job's: no attempt of it has failed
                 if _ended_badly(lane, error):
                     break
             finally:

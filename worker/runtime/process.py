@@ -68,7 +68,7 @@ class Bells:
 
 @dataclass(slots=True)
 class Process:
-    """The resources of one process."""
+    """The resources of one process. ``claim_sizes``: how many jobs of each handler were worth claiming lately."""
 
     settings: Settings
     registry: Registry
@@ -76,6 +76,7 @@ class Process:
     scripts: Scripts
     bells: Bells
     keeper: Keeper
+    claim_sizes: dict[str, int] = field(default_factory=dict)
 
 
 _lock = threading.Lock()

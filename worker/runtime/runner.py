@@ -18,7 +18,7 @@ import structlog
 from worker.core.handlers import HandlerSpec
 from worker.errors import StoreUnavailable
 from worker.runtime.calls import ActiveLane
-from worker.runtime.executors import Executor, executor_for
+from worker.runtime.executors import Executor, executor_for, leaving
 from worker.runtime.keeper import Held
 from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
@@ -28,10 +28,11 @@ from worker.store.lanes import Action, Claim, LaneStore, Settlement
 from worker.store.rate import RateStore
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
-FIRST_CLAIM: Final = 16  # jobs
+FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once per process
 MOST_CLAIM: Final = 1024
 CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
 CLAIM_AGAIN: Final = 0.1  # seconds between looks for new lanes while others are still running
+RATE_BELL: Final = 5.0  # seconds; a rate that frees a call within them gets a bell of its own, for exactly then
 
 log = structlog.get_logger("handoff.runner")
 
@@ -53,7 +54,7 @@ class Runner:
         self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)
         self._active: list[ActiveLane] = []
         self._given_up = 0  # lanes whose call hangs, and holds a place in the executor for nobody knows how long
-        self._size = FIRST_CLAIM
+        self._size = process.claim_sizes.get(spec.name, FIRST_CLAIM)
         self._asked_for_help = False
         self._look_at = 0.0  # when to look for new lanes, monotonic seconds
 
@@ -70,6 +71,7 @@ class Runner:
         finally:
             for lane in self._active:
                 lane.stop = True
+            self._process.claim_sizes[self._spec.name] = self._size
             self._process.keeper.remove(self._held)
             self._executor.close()
         return ended
@@ -86,13 +88,15 @@ class Runner:
             counts.append(self._settle())
             now = time.monotonic()
             self._adapt(counts[-1], now - began)
-            if now >= end and not over:
+            if (now >= end or leaving()) and not over:
                 over = True
                 for lane in self._active:
                     lane.stop = True
             if over and not self._active:
                 self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
                 break
+        if leaving():
+            raise SystemExit(0)  # as was asked for in the middle of a call
         return counts
 
     def _claim(self) -> bool:
@@ -110,7 +114,9 @@ class Runner:
             per_lane = 1
             if jobs == 0:
                 self._look_at = time.monotonic() + min(wait / 1000, CLAIM_AGAIN)
-                self._ring_in(wait)
+                # Only a claim takes the bell down, so for whoever only looks at the lanes one is on its way until it is
+                # taken for lost: a handler of one call a second would make one in two or three.
+                self._ring_in(wait, within=RATE_BELL)
                 return False
         claim = self._store.claim(lanes=room, jobs=jobs, per_lane=per_lane)
         if self._rate is not None:
@@ -127,9 +133,9 @@ class Runner:
             self._ring_in(claim.next_due - claim.now)
         return bool(claim.lanes)
 
-    def _ring_in(self, milliseconds: int) -> None:
+    def _ring_in(self, milliseconds: int, *, within: float = PERIOD) -> None:
         """What is due before the sweeper would look gets a bell of its own."""
-        if milliseconds < PERIOD * 1000:
+        if milliseconds < within * 1000:
             delay = max(0.001, (milliseconds + 1) / 1000)
             self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=delay)
 
@@ -177,7 +183,8 @@ class Runner:
         return sum(i.done + i.discarded + (i.action is Action.BURY) for i in settlements if i.lane in kept)
 
     def _adapt(self, count: int, elapsed: float) -> None:
-        """Claim about as much as the handler does in CLAIM_SECONDS, but never grow by more than four at a time."""
-        if count:
-            fitting = int(count * CLAIM_SECONDS / max(elapsed, 1e-6))
+        """Claim about as much as the handler does in CLAIM_SECONDS, but never grow by more than four at a time. A call
+        that fails slowly counts too: what is claimed with the next one would wait behind it just as long."""
+        if count or elapsed > CLAIM_SECONDS:
+            fitting = int(max(count, 1) * CLAIM_SECONDS / max(elapsed, 1e-6))
             self._size = max(1, min(fitting, self._size * 4, MOST_CLAIM))

@@ -1,0 +1,92 @@
+"""What a runner leaves to others: lanes behind a slow call, a scarce rate, work in a process that has to end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import billiard.common
+import pytest
+import structlog
+
+from tests.runtime_kit import process_of, spec_of
+from tests.store_kit import Partition, change
+from worker import AssigneeChange, Context
+from worker.runtime.runner import Runner
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    with structlog.testing.capture_logs():
+        yield
+
+
+def claimed_beside(partition: Partition) -> int:
+    claims = partition.client.hvals(partition.keys.claims("crm"))
+    return sum(not claim.startswith(b"0 ") for claim in claims) - 1
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_little_waits_behind_a_slow_call(partition: Partition, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
+    """Other processes may be idle: what is claimed here is kept from them. What was learnt outlives the run."""
+    monkeypatch.setattr("worker.runtime.runner.CLAIM_SECONDS", 0.01)
+    monkeypatch.setattr("worker.runtime.runner.SLICE", 0.0)
+    partition.sequence(*(change(f"t{number}", 1) for number in range(20)))
+    beside: list[int] = []
+
+    def slow(subject: AssigneeChange, ctx: Context) -> None:
+        beside.append(claimed_beside(partition))
+        began = time.monotonic()
+        while time.monotonic() < began + 0.03:
+            pass
+        if fails:
+            raise ValueError
+
+    process, bells = process_of(partition, spec := spec_of(slow))
+    Runner(process, spec, 1).run()
+    assert (beside, bells.rung[0]) == ([0], ("crm", 1, 0.0))
+    process.claim_sizes["crm"] = 16  # it was fast so far
+    for _ in range(3):
+        Runner(process, spec, 1).run()
+    assert beside == [0, 15, 0, 0]
+
+
+def test_a_fast_handler_is_known_to_be_fast_at_its_next_bell(partition: Partition) -> None:
+    partition.sequence(*(change(f"t{number}", 1) for number in range(200)))
+    process, _ = process_of(partition, spec := spec_of(lambda subject, ctx: None))
+    Runner(process, spec, 1).run()
+    assert process.claim_sizes["crm"] > 16
+
+
+def test_a_rate_that_is_used_up_gets_a_bell_for_when_it_is_not(partition: Partition) -> None:
+    """The sweeper alone would look two seconds later: the bell that nobody took down counts as on its way."""
+    partition.sequence(*(change(f"t{number}", 1) for number in range(3)))
+    calls: list[str] = []
+    spec = spec_of(lambda subject, ctx: calls.append(subject.team_id), rate="1/2s")
+    process, bells = process_of(partition, spec)
+    Runner(process, spec, 1).run()
+    assert len(calls) == 1
+    assert 1.0 < max(delay for _, _, delay in bells.rung) <= 2.001
+
+
+def test_a_process_that_has_to_end_begins_nothing_more_and_blames_no_job(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool ends it with a signal, which raises SystemExit wherever it is; in the midst of a call, mostly."""
+    monkeypatch.setattr(billiard.common, "_should_have_exited", [False])
+    partition.sequence(*(change(f"t{number}", seq) for number in range(20) for seq in (1, 2)))
+    calls: list[str] = []
+
+    def interrupted(subject: AssigneeChange, ctx: Context) -> None:
+        calls.append(subject.team_id)
+        billiard.common._should_have_exited[0] = True
+        raise SystemExit(-241)
+
+    process, _ = process_of(partition, spec := spec_of(interrupted))
+    process.claim_sizes["crm"] = 64
+    with pytest.raises(SystemExit):
+        Runner(process, spec, 1).run()
+    assert len(calls) == 1
+    keys = partition.keys
+    assert not partition.client.exists(keys.claims("crm"), keys.trouble("crm"))
+    assert partition.balanced("crm").handlers["crm"].waiting == 40
