@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.store_kit import Partition, change
+from worker import AssigneeChange, Context
 from worker.core.changes import Change, ChangeKind
 from worker.core.handlers import HandlerSpec, define
 from worker.core.jobs import Job
@@ -16,6 +19,8 @@ from worker.runtime.executors import Executor, executor_for
 from worker.runtime.keeper import Keeper
 from worker.runtime.process import Process
 from worker.store.lanes import Attempt, ClaimedJob, ClaimedLane
+
+Body = Callable[[AssigneeChange, Context], Any]
 
 AT_ONCE = Backoff(base=0.0, cap=0.0)
 
@@ -79,3 +84,29 @@ def process_of(partition: Partition, *specs: HandlerSpec) -> tuple[Process, Note
         keeper=Keeper(),
     )
     return process, bells
+
+
+def inline(body: Body, **options: Any) -> HandlerSpec:
+    return spec_of(body, **options)
+
+
+def threads(body: Body, **options: Any) -> HandlerSpec:
+    return spec_of(body, **{"concurrency": 4} | options)
+
+
+def loop(body: Body, **options: Any) -> HandlerSpec:
+    async def handler(change: AssigneeChange, ctx: Context) -> None:
+        body(change, ctx)
+
+    return spec_of(handler, **options)
+
+
+KINDS = pytest.mark.parametrize("made", [inline, threads, loop])
+
+
+def outcome(active: Any) -> tuple[int, int, str | None]:
+    return active.done, active.discarded, active.failed.error if active.failed else None
+
+
+def print_nothing(change: AssigneeChange, ctx: Context) -> None:
+    """A handler with nothing to do."""

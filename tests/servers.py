@@ -25,7 +25,8 @@ def running(kind: str) -> Iterator[str]:
 
 @contextmanager
 def _valkey() -> Iterator[str]:
-    server = ValkeyServer(config={"save": "", "appendonly": "no"})
+    # A port of our own: the library tries them from 16379 on, and so does whoever starts another at the same time.
+    server = ValkeyServer(port=free_port(), config={"save": "", "appendonly": "no"})
     server.start()
     try:
         yield f"redis://127.0.0.1:{server.port}/0"

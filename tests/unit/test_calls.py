@@ -1,0 +1,72 @@
+"""What becomes of whatever a handler raises or returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.runtime_kit import KINDS, inline, lane, outcome, run, threads
+from worker import AssigneeChange, Context, DeadLetter, Retry
+from worker.core.handlers import HandlerSpec
+from worker.core.retry import Failure
+from worker.runtime.calls import Failed, failed
+
+
+@pytest.mark.parametrize("made", [inline, threads])
+def test_a_function_that_returns_a_coroutine_is_not_reported_done(made: Callable[..., HandlerSpec]) -> None:
+    """An ``async def`` under a plain decorator: nobody would await it, and every change would be lost."""
+
+    async def handler(change: AssigneeChange, ctx: Context) -> None:
+        raise AssertionError("never awaited, so never here")
+
+    active = lane("a", 1)
+
+    def undecorated(change: AssigneeChange, ctx: Context) -> object:
+        return handler(change, ctx)
+
+    run(made(undecorated), active)
+    assert outcome(active) == (0, 0, "TypeError")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("even this fails")
+
+
+@KINDS
+@pytest.mark.parametrize("error", [Unspeakable(), ValueError("half \ud800 a character"), ValueError("x" * 10_000)])
+def test_an_error_whose_text_can_not_be_had_or_stored_is_a_failure_like_any_other(
+    made: Callable[..., HandlerSpec], error: Exception
+) -> None:
+    """In a thread it would end the thread, and the runner would wait for it for ever."""
+
+    def body(change: AssigneeChange, ctx: Context) -> None:
+        raise error
+
+    active = lane("a", 1)
+    run(made(body), active)
+    assert active.failed is not None
+    assert len(active.failed.text.encode()) <= 1000
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (ValueError(), Failure()),
+        (Retry(), Failure()),
+        (Retry(after=3), Failure(after=3.0)),
+        (DeadLetter(), Failure(permanent=True)),
+    ],
+)
+def test_what_an_exception_means(error: Exception, failure: Failure) -> None:
+    found = failed(error)
+    assert isinstance(found, Failed)
+    assert found.failure == failure
+
+
+def test_a_failure_knows_its_place_in_the_code() -> None:
+    active = lane("a", 1)
+    run(inline(lambda change, ctx: 1 / 0), active)
+    assert active.failed is not None
+    assert active.failed.where.startswith("test_calls.py:")
