@@ -20,7 +20,7 @@ MEBI = 1024 * 1024
 
 
 def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run], absent: Mapping[str, str]) -> None:
-    """One line a contender: medians over its rounds, with the least and the most where they differ much."""
+    """One line a contender: medians over its rounds, with the least and the most; below, why others did not run."""
     table = Table(title="W1, preloaded, to the last event handled", title_justify="left", box=None, pad_edge=False)
     table.add_column("contender", no_wrap=True)
     for heading in ("events/s (least-most)", "rate x", "CPU us/event worker + server", "CPU x", "MiB", "commands"):
@@ -31,16 +31,18 @@ def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run],
         own = [run for run in runs if run.contender == contender.name]
         if own:
             table.add_row(*_line(contender, own, yardstick))
-        if contender.name in absent:
-            reason = f"not run: {absent[contender.name]}" if not own else f"a round failed: {absent[contender.name]}"
-            table.add_row(contender.title, *[""] * 6, reason)
     console.print(table)
     console.print(
-        f"x: {YARDSTICK}'s rate over this one's, and this one's CPU over {YARDSTICK}'s. MiB: most ever, workers"
+        f"rate x: {YARDSTICK}'s over this one's. CPU x: this one's over {YARDSTICK}'s; it hardly depends on what else the "
+        "machine does. MiB: the most, workers + server. Commands: an event, those inside scripts included.\n",
+        highlight=False,
     )
-    console.print("together + server. Commands: an event, those inside scripts included.")
     for contender in contenders:
-        console.print(f"  {contender.name}: {contender.note}", highlight=False)
+        console.print(f"{contender.title}: {contender.note}", highlight=False)
+        if contender.name in absent:
+            how = "a round failed" if any(run.contender == contender.name for run in runs) else "not run"
+            console.print(f"  {how}: {absent[contender.name]}", highlight=False)
+    console.print()
 
 
 def show_section(console: Console, section: Section) -> None:
