@@ -33,8 +33,8 @@ def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run],
             table.add_row(*_line(contender, own, yardstick))
     console.print(table)
     console.print(
-        f"rate x: {YARDSTICK}'s over this one's. CPU x: this one's over {YARDSTICK}'s; it hardly depends on what else the "
-        "machine does. MiB: the most, workers + server. Commands: an event, those inside scripts included.\n",
+        f"rate x: {YARDSTICK}'s over this one's. CPU x: this one's over {YARDSTICK}'s; it hardly depends on what "
+        "else the machine does. MiB: the most, workers + server. Commands: an event, those inside scripts included.\n",
         highlight=False,
     )
     for contender in contenders:
