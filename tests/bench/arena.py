@@ -25,7 +25,8 @@ from tests.bench.workload import Workload
 from tests.processes import Process, until
 
 DEADLINE: Final = 180.0  # seconds a run may take; then it is reported as it is
-MOST_PAUSE, LEAST_PAUSE = 0.1, 0.004  # seconds between two looks
+LEAST_PAUSE: Final = 0.004  # seconds between two looks
+MOST_SHARE: Final = 0.05  # of the time so far, for the next pause: were the end to come at once, that is the error
 LIST: Final = "bench:handled:"
 """Every handler appends an event's number to the list of this name and its team."""
 
@@ -169,7 +170,7 @@ def measure(contender: Contender, workload: Workload) -> Run:
 
 
 def wait_for(done: Callable[[], int], events: int) -> tuple[int, bool]:
-    """Look until ``done`` says ``events``, half of what seems to be left at a time; how often, and whether it did."""
+    """Look until ``done`` says ``events``, ever more often towards the end; how many looks, and whether it did."""
     began = last = time.perf_counter()
     pause, looks, most = LEAST_PAUSE, 0, 0
     while True:
@@ -179,10 +180,10 @@ def wait_for(done: Callable[[], int], events: int) -> tuple[int, bool]:
             return looks, True
         if count > most:
             most, last = count, now
-            pause = (events - count) / (count / (now - began)) / 2
+            pause = (events - count) / (count / (now - began)) / 2  # half of what is left, at the rate so far
         if now - last > DEADLINE / 6 or now - began > DEADLINE:
             return looks, False
-        time.sleep(min(MOST_PAUSE, max(LEAST_PAUSE, pause)))
+        time.sleep(max(LEAST_PAUSE, min(pause, MOST_SHARE * (now - began))))
 
 
 def _commands(client: redis.Redis) -> int:
