@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.backoff import NoBackoff
@@ -35,6 +37,7 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
             socket_keepalive=True,
             retry=Retry(NoBackoff(), 0),
             client_name="handoff",
+            command_packer=_Packer(),
         )
     except ValueError as error:
         raise _malformed(error) from None
@@ -69,7 +72,8 @@ def connect_async(
 
 
 # Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours. redis-py
-# makes classes of some and takes their first word away, but not of those that a script passes on.
+# makes classes of some and takes their first word away, but not of those that a script passes on. "DB index": SELECT of
+# a database that the server does not have, at the first command.
 _FOR_NOW = (
     redis.exceptions.ReadOnlyError,
     redis.exceptions.OutOfMemoryError,
@@ -77,7 +81,9 @@ _FOR_NOW = (
     redis.exceptions.MasterDownError,
     redis.exceptions.ClusterDownError,
 )
-_FOR_NOW_WORDS = ("READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOPERM")
+_FOR_NOW_WORDS = (
+    "READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOPERM", "DB index"
+)  # fmt: skip
 
 
 @contextmanager
@@ -96,6 +102,16 @@ def unavailable_as_error() -> Iterator[None]:
 def describe(error: BaseException) -> str:
     """An error in one line. redis-py's texts name host and port and never the password."""
     return " ".join((str(error) or type(error).__name__).split())[:300]
+
+
+class _Packer:
+    """redis-py's own way of packing commands, without its look at each word: a commit has thousands of them."""
+
+    def pack(self, *words: Any) -> list[bytes]:
+        name = words[0]
+        if isinstance(name, str) and " " in name:  # "SCRIPT LOAD" and such are two words on the wire
+            words = (*name.split(), *words[1:])
+        return [hiredis.pack_command(words)]
 
 
 def _as_sent(response: object, **_: object) -> object:
