@@ -24,10 +24,15 @@ def celery_config(settings: Settings, registry: Registry) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
         "worker_consumer": consumer.NAME,  # and soon
-        # Doorbells carry nothing and may be lost: no results, no late acknowledgement, no redelivery.
+        # Doorbells carry nothing and may be lost: no results, no redelivery. Acknowledged late all the same, for that
+        # is what prefetching counts: acknowledged early, a worker whose processes are all in slow calls takes a bell
+        # for each of them in advance, and an idle worker next to it gets none until the sweeper rings again (2.3 s
+        # measured, 0.03 s like this).
         "result_backend": None,
         "task_ignore_result": True,
-        "task_acks_late": False,
+        "task_acks_late": True,
+        "task_acks_on_failure_or_timeout": True,
+        "task_reject_on_worker_lost": False,
         "worker_prefetch_multiplier": 1,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # JSON and nothing else: a broker that others can write to must not be able to run code here.
