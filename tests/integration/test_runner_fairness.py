@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ import structlog
 from tests.runtime_kit import process_of, spec_of
 from tests.store_kit import Partition, change
 from worker import AssigneeChange, Context
+from worker.runtime.loop import process_loop
 from worker.runtime.runner import Runner
 
 
@@ -90,3 +92,30 @@ def test_a_process_that_has_to_end_begins_nothing_more_and_blames_no_job(
     keys = partition.keys
     assert not partition.client.exists(keys.claims("crm"), keys.trouble("crm"))
     assert partition.balanced("crm").handlers["crm"].waiting == 40
+
+
+def test_a_process_whose_event_loop_is_blocked_claims_nothing_and_leaves_where_it_is_replaced(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A coroutine that blocks instead of awaiting stops all others; other processes may still run these lanes."""
+    monkeypatch.setattr("worker.runtime.executors.LOOP_PATIENCE", 0.01)
+    partition.sequence(change("a", 1))
+    calls: list[str] = []
+
+    async def called(subject: AssigneeChange, ctx: Context) -> None:
+        calls.append(subject.team_id)
+
+    process, _ = process_of(partition, spec := spec_of(called))
+    unblock = threading.Event()
+    process_loop().call_soon_threadsafe(unblock.wait, 60)
+    try:
+        assert Runner(process, spec, 1).run() == 0
+        monkeypatch.setattr("worker.runtime.runner.replaceable", lambda: True)
+        with pytest.raises(SystemExit):
+            Runner(process, spec, 1).run()
+        assert not partition.client.exists(partition.keys.claims("crm"))
+    finally:
+        unblock.set()
+    monkeypatch.undo()
+    assert Runner(process, spec, 1).run() == 1
+    assert calls == ["a"]

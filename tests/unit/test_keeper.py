@@ -87,6 +87,24 @@ def test_lanes_in_line_behind_a_call_that_overran_are_given_up_with_it() -> None
     assert (store.renewed, hung.lost, waiting.lost) == ([], True, True)
 
 
+def test_a_lane_that_should_have_begun_long_ago_is_given_up() -> None:
+    """Its event loop does not turn, because a coroutine blocks; others have one that does."""
+    never, fresh, resting = lane("a", 1), lane("b", 1), lane("c", 1)
+    never.taken -= 5.0 + GRACE + 1.0
+    resting.taken -= 3600.0
+    resting.touched = True  # between two of its calls
+    store = NotedStore()
+    held(store, never, fresh, resting).renew()
+    assert (store.renewed, never.lost, never.stop) == ([["b", "c"]], True, True)
+
+
+def test_a_lane_that_waits_in_line_is_kept_while_the_line_moves() -> None:
+    store, waiting = NotedStore(), lane("b", 1)
+    waiting.taken -= 3600.0
+    held(store, running("a", 1.0), waiting, parallel=False).renew()
+    assert store.renewed == [["a", "b"]]
+
+
 @pytest.mark.parametrize("error", [StoreUnavailable("away"), RuntimeError("a fault of ours")])
 def test_a_failed_renewal_is_tried_again(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """The thread outlives whatever happens in it, for all runs of the process depend on it."""

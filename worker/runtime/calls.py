@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,12 +36,13 @@ class ActiveLane:
 
     ``done`` and ``discarded`` count the jobs at its head that ended well, ``failed`` is why it stopped early.
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
-    call began (monotonic seconds), 0 between calls. ``lost``: the lease is not kept any more, nor worth waiting for.
+    call began (monotonic seconds), 0 between calls; ``taken`` is when the lane was. ``lost``: the lease is not kept any
+    more, nor worth waiting for.
     """
 
     __slots__ = (
         *("claimed", "discarded", "done", "failed", "finished", "lost"),
-        *("settled", "started", "stop", "token", "touched"),
+        *("settled", "started", "stop", "taken", "token", "touched"),
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -52,6 +54,7 @@ class ActiveLane:
         self.finished = False
         self.settled = (0, 0)
         self.started = 0.0
+        self.taken = time.monotonic()
         self.stop = False
         self.lost = False
         self.touched = False  # whether any job of it was started

@@ -20,6 +20,7 @@ from types import FrameType
 from typing import Any, Final, Protocol, Self
 
 from billiard.common import terminate_handler_fired
+from billiard.process import current_process
 
 from worker.core.handlers import HandlerSpec
 from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, call, failed, wanted
@@ -27,6 +28,7 @@ from worker.runtime.loop import process_loop
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
 SETTLE_JOBS: Final = 256
+LOOP_PATIENCE: Final = 1.0  # seconds for the event loop to show that it turns
 ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
 
 
@@ -35,6 +37,10 @@ class Executor(Protocol):
 
     lanes: int
     parallel: bool
+
+    def ready(self) -> bool:
+        """Whether calls would begin at all."""
+        ...
 
     def start(self, lanes: list[ActiveLane]) -> None: ...
 
@@ -49,6 +55,11 @@ def executor_for(spec: HandlerSpec) -> Executor:
     if spec.concurrency > 1:
         return ThreadExecutor(spec)
     return InlineExecutor(spec)
+
+
+def replaceable() -> bool:
+    """Whether this is a process of a pool, which would put a fresh one in its place."""
+    return bool(current_process().name != "MainProcess")
 
 
 def leaving() -> bool:
@@ -79,6 +90,9 @@ class InlineExecutor:
         self._spec = spec
         self._queue: deque[ActiveLane] = deque()
         self._alarm = Alarm(spec.timeout)
+
+    def ready(self) -> bool:
+        return True
 
     def start(self, lanes: list[ActiveLane]) -> None:
         self._queue.extend(lanes)
@@ -185,6 +199,9 @@ class ThreadExecutor:
         self._pool = ThreadPoolExecutor(spec.concurrency, thread_name_prefix=f"handoff-{spec.name}")
         self._changed = threading.Event()
 
+    def ready(self) -> bool:
+        return True
+
     def start(self, lanes: list[ActiveLane]) -> None:
         for lane in lanes:
             self._pool.submit(self._run, lane)
@@ -229,6 +246,13 @@ class LoopExecutor:
         self._loop = process_loop()
         self._changed = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def ready(self) -> bool:
+        """A coroutine that does not await, but blocks, has stopped all others of the process, for nobody knows how
+        long: what is claimed now would never begin, and nobody else could have it."""
+        alive = threading.Event()
+        self._loop.call_soon_threadsafe(alive.set)
+        return alive.wait(LOOP_PATIENCE)
 
     def start(self, lanes: list[ActiveLane]) -> None:
         self._loop.call_soon_threadsafe(self._start, lanes)

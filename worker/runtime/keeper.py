@@ -38,7 +38,7 @@ class Held:
     def renew(self) -> None:
         now = time.monotonic()
         lanes = [lane for lane in self.lanes if not lane.finished]
-        overrun = [lane for lane in lanes if lane.started and now - lane.started > self.timeout + GRACE]
+        overrun = [lane for lane in lanes if now - self._since(lane, now) > self.timeout + GRACE]
         if overrun and not self.overran:
             self.overran = True
             log.error("handler_overrun", handler=self.handler, lanes=[lane.claimed.lane for lane in overrun])
@@ -52,6 +52,10 @@ class Held:
             for lane in kept:
                 if lane.claimed.lane == name and not lane.finished:
                     lane.stop = lane.lost = True
+
+    def _since(self, lane: ActiveLane, now: float) -> float:
+        """When its present call began; or should have, where no lane waits for another."""
+        return lane.started or (lane.taken if self.parallel and not lane.touched else now)
 
 
 class Keeper:

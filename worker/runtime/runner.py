@@ -18,7 +18,7 @@ import structlog
 from worker.core.handlers import HandlerSpec
 from worker.errors import StoreUnavailable
 from worker.runtime.calls import ActiveLane
-from worker.runtime.executors import Executor, executor_for, leaving
+from worker.runtime.executors import Executor, executor_for, leaving, replaceable
 from worker.runtime.keeper import Held
 from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
@@ -59,7 +59,15 @@ class Runner:
         self._look_at = 0.0  # when to look for new lanes, monotonic seconds
 
     def run(self) -> int:
-        """Run lanes until none is ready or the slice is over; the number of jobs that ended. Never raises."""
+        """Run lanes until none is ready or the slice is over; the number of jobs that ended.
+
+        Raises nothing but ``SystemExit``, in a process that has to end: the pool said so, or its event loop is blocked.
+        """
+        if not self._executor.ready():
+            log.error("event_loop_blocked", handler=self._spec.name, leaving=replaceable())
+            if replaceable():
+                raise SystemExit(1)
+            return 0
         self._process.keeper.add(self._held)
         ended = 0
         try:
