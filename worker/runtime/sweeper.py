@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import threading
+import time
 import uuid
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from worker.errors import BrokerUnavailable, ConfigurationError, StoreError
 from worker.settings import Settings
 from worker.store import keys
 from worker.store.client import connect, unavailable_as_error
-from worker.store.installation import fix_partitions
+from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import due
 from worker.store.scripts import Scripts
@@ -78,8 +79,12 @@ class Sweeper:
 
     def sweep(self) -> float:
         """One round, if the lease can be had; seconds until the next should begin."""
+        began = time.monotonic()
         if self._partitions is None:
-            self._partitions = fix_partitions(self._client, self._settings)
+            partitions = fix_partitions(self._client, self._settings)
+            # Once more, for the server may have been away at the start: nobody counts the lanes of an unknown handler.
+            announce_handlers(self._client, self._settings, [spec.describe() for spec in self._registry.values()])
+            self._partitions = partitions
         if not self._lead():
             return PERIOD
         names = list(self._registry)
@@ -92,7 +97,8 @@ class Sweeper:
                 self._bell.ring_runner(name, self._registry[name].queue, partition)
             if found.in_ms is not None:
                 soonest = min(soonest, found.in_ms / 1000)
-        return max(LEAST, soonest)
+        # With thousands of partitions a round takes long itself; half of the time is enough to spend on them.
+        return max(LEAST, soonest, time.monotonic() - began)
 
     def _lead(self) -> bool:
         key = keys.sweeper(self._settings.prefix)
