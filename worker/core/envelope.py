@@ -153,12 +153,16 @@ def read(body: bytes, url_team: str | None = None) -> Envelope:
         raise Unreadable("bad_id", f"id has {len(delivery.id)} characters, not 1 to {MAX_ID}")
     if len(team) > MAX_ID:
         raise Unreadable("bad_id", f"teamId has {len(team)} characters, not 1 to {MAX_ID}")
+    if len(delivery.type) > MAX_ID:  # kept with the event while it is held
+        raise Unreadable("not_an_event", f"type has {len(delivery.type)} characters, not up to {MAX_ID}")
     if not 0 <= delivery.seq <= MAX_SEQ:
         raise Unreadable("bad_seq", f"seq is not between 0 and {MAX_SEQ}")
 
     prospect, assignee = _assignment(delivery) if delivery.type in ASSIGNMENTS else (None, None)
     if prospect is not None and len(prospect) > MAX_ID:
         raise Unreadable("bad_id", f"the prospect's id has {len(prospect)} characters, not 1 to {MAX_ID}")
+    if assignee is not None and len(assignee) > MAX_ID:  # kept with the prospect, and with every job of the next change
+        raise Unreadable("bad_assignment", f"the assignee's id has {len(assignee)} characters, not 1 to {MAX_ID}")
     return Envelope(
         delivery.id,
         delivery.seq,
