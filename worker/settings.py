@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import re
 from typing import Annotated, Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -18,6 +19,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -27,7 +29,12 @@ from worker.errors import ConfigurationError
 
 DEFAULT_PARTITIONS = 16
 MAX_PARTITIONS = 4096
+MIN_SECRET = 8  # characters; fewer can be guessed
 
+_SCHEMES = {
+    "redis_url": "redis://, rediss:// or unix://",
+    "broker_url": "the name of a broker that Celery knows",
+}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
@@ -172,7 +179,7 @@ class Settings(BaseSettings):
     @field_validator("webhook_secret")
     @classmethod
     def _no_short_secret(cls, value: list[SecretStr]) -> list[SecretStr]:
-        if any(len(secret.get_secret_value()) < 8 for secret in value):
+        if any(len(secret.get_secret_value()) < MIN_SECRET for secret in value):
             raise ValueError("a secret of under 8 characters can be guessed; copy the signing secret from the provider")
         return value
 
@@ -181,8 +188,36 @@ class Settings(BaseSettings):
     def _team_pairs(cls, value: list[SecretStr]) -> list[SecretStr]:
         for pair in value:
             team, separator, secret = pair.get_secret_value().partition("=")
-            if not team or not separator or len(secret) < 8:
+            if not team or not separator or len(secret) < MIN_SECRET:
                 raise ValueError("must be team=secret pairs, comma-separated, each secret of at least 8 characters")
+        return value
+
+    @field_validator("redis_url", "broker_url")
+    @classmethod
+    def _server(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """Refuse what redis-py passes over, and kombu answers with a traceback; both may quote from a password."""
+        if value is None:
+            return value
+        setting, example = f"HANDOFF_{str(info.field_name).upper()}", "for instance redis://user:password@host:6379/0"
+        scheme, separator, _ = value.partition("://")
+        known = {"redis", "rediss", "unix"}
+        if info.field_name == "broker_url" and scheme not in known:
+            from kombu.transport import TRANSPORT_ALIASES  # slow, and seldom needed
+
+            known = set(TRANSPORT_ALIASES)
+        if not separator or scheme.partition("+")[0] not in known:
+            raise ConfigurationError(
+                setting, "must be a URL that begins with " + _SCHEMES[str(info.field_name)], example
+            )
+        if scheme in {"redis", "rediss"}:
+            try:
+                parts = urlsplit(value)
+                _ = parts.port
+            except ValueError:
+                problem = "has no readable host and port"
+                raise ConfigurationError(setting, problem, "in a password, / ? # are %2F %3F %23") from None
+            if not re.fullmatch(r"/?[0-9]*", parts.path):
+                raise ConfigurationError(setting, "must end in the number of a database", example)
         return value
 
     @field_validator("bind")
@@ -222,8 +257,18 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """The URL of the server that carries the doorbells."""
-        return self.broker_url or self.redis_url
+        """The URL of the server that carries the doorbells, as kombu writes it."""
+        url = self.broker_url or self.redis_url
+        if not url.startswith("unix://"):
+            return url
+        parts = urlsplit(url)
+        database = parse_qs(parts.query).get("db", ["0"])[0]
+        return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+
+    @property
+    def rings_on_store(self) -> bool:
+        """Whether the doorbells are on the server that holds the state."""
+        return self.broker_url in {None, self.redis_url}
 
     @property
     def host_and_port(self) -> tuple[str, int]:
@@ -242,6 +287,9 @@ def load_settings() -> Settings:
     """The settings of this process, read once. Raises ``ConfigurationError`` naming the first variable at fault."""
     try:
         return Settings()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"can't be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigurationError(".env", problem) from None
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigurationError(_variable(first["loc"]), first["msg"].removeprefix("Value error, ")) from None

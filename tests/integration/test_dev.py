@@ -299,3 +299,17 @@ def test_the_makefile_prints_its_targets() -> None:
     printed = subprocess.run(["make", "-C", Path(__file__).parents[2]], capture_output=True, text=True, check=True)
     for target in ("run", "test", "lint", "bench", "lock"):
         assert f"make {target} " in printed.stdout
+
+
+def test_without_a_story_it_is_up_when_the_worker_is(tmp_path: Path) -> None:
+    with running(tmp_path, "--once", "--no-samples") as dev:
+        assert dev.end() == 0, dev.output
+        assert dev.output.index("ready.") < dev.output.index("Handoff is up")
+
+
+def test_handlers_that_do_not_load_are_never_called_up(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def (")
+    with running(tmp_path, "--once", HANDOFF_HANDLERS="mine") as dev:
+        assert dev.end() == 1, dev.output
+        assert "Handoff is up" not in dev.output
+        assert "HANDOFF_HANDLERS: 'mine' does not import: SyntaxError" in dev.output

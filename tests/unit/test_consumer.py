@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
+import redis.exceptions
 from celery import Celery
+from celery.exceptions import WorkerShutdown
 
 from tests import servers
 from worker.runtime.config import celery_config
-from worker.runtime.consumer import LONGEST_PAUSE, DoorbellConsumer
+from worker.runtime.consumer import LIVED, LONGEST_PAUSE, DoorbellConsumer
+from worker.runtime.transport import GuardedChannel
 from worker.settings import Settings
+
+# Celery's advice about a setting, which worker/celery.py silences in a worker.
+pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
 
 
 class Enough(Exception):
@@ -22,7 +29,8 @@ def consumer() -> DoorbellConsumer:
     app = Celery("test", set_as_current=False)
     app.config_from_object(celery_config(Settings(broker_url=f"redis://127.0.0.1:{servers.free_port()}/0"), {}))
     assert app.conf.worker_consumer == "worker.runtime.consumer:DoorbellConsumer"
-    return DoorbellConsumer(lambda _: None, app=app, controller=SimpleNamespace(use_eventloop=False))
+    pool = mock.Mock(num_processes=1, is_green=False)
+    return DoorbellConsumer(lambda _: None, app=app, controller=SimpleNamespace(use_eventloop=False), pool=pool)
 
 
 def test_a_broker_that_was_away_for_long_is_found_within_seconds(
@@ -39,6 +47,52 @@ def test_a_broker_that_was_away_for_long_is_found_within_seconds(
     with pytest.raises(Enough):
         consumer.connect()
     assert sum(slept[-8:]) == 2 * LONGEST_PAUSE  # kombu sleeps a second at a time, and then the rest
+
+
+def test_a_broker_that_takes_connections_and_refuses_commands_is_not_stormed(
+    consumer: DoorbellConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A read-only replica answers PING, so connecting works."""
+    now = 1000.0
+    pauses = []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr("worker.runtime.consumer.time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    connection = mock.Mock()
+    for _ in range(8):
+        consumer.ensure_connected(connection)
+        consumer.connection = connection
+        before = now
+        consumer.on_connection_error_after_connected(redis.exceptions.ReadOnlyError())
+        pauses.append(now - before)
+    assert pauses == [0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.0, 3.0]
+
+    now += LIVED + 1
+    before = now
+    consumer.on_connection_error_after_connected(redis.exceptions.ConnectionError())
+    assert now == before, "the loss of a connection that lived is no refusal"
+
+
+def test_a_signal_ends_the_wait_for_a_refusing_broker(
+    consumer: DoorbellConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery.worker.state.should_stop", 0)
+    consumer.connection = connection = mock.Mock()
+    consumer.ensure_connected(connection)
+    with pytest.raises(WorkerShutdown):
+        consumer.on_connection_error_after_connected(redis.exceptions.ReadOnlyError())
+
+
+def test_a_doorbell_that_cannot_be_put_back_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object, **__: object) -> None:
+        raise redis.exceptions.ConnectionError("refused")
+
+    monkeypatch.setattr("kombu.transport.redis.Channel._restore", gone)
+    channel = GuardedChannel.__new__(GuardedChannel)
+    channel._restore("message")
 
 
 def test_workers_do_not_talk_among_themselves(consumer: DoorbellConsumer) -> None:

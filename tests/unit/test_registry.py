@@ -52,6 +52,12 @@ def test_a_module_that_is_named_twice_is_loaded_once(folder: Path) -> None:
     assert load("mine_a", "mine_a") == ["push"]
 
 
+@pytest.mark.parametrize("modules", [[], ["mine_a"]])
+def test_modules_without_a_handler_are_a_mistake(folder: Path, modules: list[str]) -> None:
+    (folder / "mine_a.py").write_text("def push(change, ctx): pass\n")
+    assert complaint(*modules).startswith("HANDOFF_HANDLERS: defines no handler")
+
+
 def test_a_missing_module_is_named(folder: Path) -> None:
     assert complaint("not_there") == ("HANDOFF_HANDLERS: there is no module 'not_there' (is its folder on PYTHONPATH?)")
 

@@ -1,6 +1,9 @@
 """Settings: what can be written, and the one line for what cannot."""
 
+from pathlib import Path
+
 import pytest
+from kombu import Connection
 
 from worker.errors import ConfigurationError
 from worker.settings import Settings, load_settings, seconds
@@ -45,6 +48,13 @@ def test_what_is_no_duration(text: object) -> None:
         ({"HANDOFF_WEBHOOK_SECRET": "short"}, "HANDOFF_WEBHOOK_SECRET"),
         ({"HANDOFF_TEAM_SECRETS": "team"}, "HANDOFF_TEAM_SECRETS"),
         ({"HANDOFF_LOG_LEVEL": "loud"}, "HANDOFF_LOG_LEVEL"),
+        ({"HANDOFF_REDIS_URL": "http://127.0.0.1"}, "HANDOFF_REDIS_URL"),
+        ({"HANDOFF_REDIS_URL": "nonsense"}, "HANDOFF_REDIS_URL"),
+        ({"HANDOFF_REDIS_URL": "redis://127.0.0.1/first"}, "HANDOFF_REDIS_URL"),
+        ({"HANDOFF_REDIS_URL": "redis://:hunter2/x@127.0.0.1"}, "HANDOFF_REDIS_URL"),
+        ({"HANDOFF_BROKER_URL": "nonsense"}, "HANDOFF_BROKER_URL"),
+        ({"HANDOFF_BROKER_URL": "amqq://127.0.0.1"}, "HANDOFF_BROKER_URL"),
+        ({"HANDOFF_BROKER_URL": "redis://127.0.0.1/first"}, "HANDOFF_BROKER_URL"),
     ],
 )
 def test_a_wrong_setting_is_one_line_that_names_it(
@@ -56,6 +66,39 @@ def test_a_wrong_setting_is_one_line_that_names_it(
         load_settings()
     assert str(raised.value).startswith(f"{named}: ")
     assert "\n" not in str(raised.value)
+    assert "hunter2" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1",
+        "redis://user:p%2Fss@[::1]:6380/3",
+        "rediss://127.0.0.1:6379/0?ssl_cert_reqs=required",
+        "amqp://guest@127.0.0.1//",
+        "sqla+sqlite:///doorbells",
+        "sentinel://127.0.0.1:26379;sentinel://127.0.0.1:26380",
+        "memory://",
+    ],
+)
+def test_any_broker_of_celerys_may_ring(url: str) -> None:
+    settings = Settings(broker_url=url)
+    assert settings.broker == url
+    assert not settings.rings_on_store
+
+
+def test_the_doorbells_of_a_socket_are_named_as_kombu_names_them() -> None:
+    settings = Settings(redis_url="unix:///run/valkey.sock?db=2")
+    assert settings.rings_on_store
+    assert settings.broker == "redis+socket:///run/valkey.sock?virtual_host=2"
+    assert Connection(settings.broker).get_transport_cls().driver_type == "redis"
+
+
+def test_a_dotenv_file_that_is_no_text_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
+    (tmp_path / ".env").write_bytes(b"HANDOFF_PREFIX=\xff\xfe\n")
+    with pytest.raises(ConfigurationError, match=r"^\.env: is not UTF-8 text$"):
+        load_settings()
 
 
 def test_a_secret_is_never_part_of_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

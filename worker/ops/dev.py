@@ -4,6 +4,7 @@
        └ one line, nothing started   └── a child ends, or a signal: everything is stopped, in reverse order
 
 "Changes seen" is what tells that the worker works: the built-in ``log`` handler has printed every change of the story.
+Where none is told, handlers being other people's, the worker's own "ready" has to do.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from worker.settings import Settings, load_settings
 
 DEFAULT_HANDLERS: Final = ["worker.handlers.log"]
 _KINDS: Final = {"assigned", "reassigned", "unassigned"}
+_READY_LOGGER: Final = "celery.apps.worker"
 _POLL: Final = 0.05  # seconds
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -94,6 +96,7 @@ class _Dev:
         self._story = samples.story()
         self._seen: set[int] = set()
         self._all_seen = asyncio.Event()
+        self._worker_ready = asyncio.Event()
 
     async def run(self) -> int:
         async with Supervisor(self._on_line) as supervisor:
@@ -119,9 +122,13 @@ class _Dev:
                 await self._start(supervisor)
                 if self._options.tell:
                     await self._tell()
+                else:
+                    await self._worker_ready.wait()
                 limit.reschedule(None)
         except TimeoutError:
-            missing = f"{len(self._seen)} of {self._story.changes} changes reached the log handler"
+            missing = "the worker is not ready"
+            if self._options.tell:
+                missing = f"{len(self._seen)} of {self._story.changes} changes reached the log handler"
             raise NotWorking(f"not up after {self._options.deadline:.0f} s: {missing}") from None
         self._output.say(
             welcome(
@@ -184,6 +191,8 @@ class _Dev:
 
     def _on_line(self, name: str, text: str) -> None:
         fields = self._output.line(name, text)
+        if fields is not None and fields.get("logger") == _READY_LOGGER and fields["event"].endswith(" ready."):
+            self._worker_ready.set()
         if fields is not None and name == "worker" and self._is_change(fields):
             self._seen.add(fields["seq"])
             if len(self._seen) == self._story.changes:

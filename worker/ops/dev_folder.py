@@ -20,6 +20,7 @@ from typing import Final
 from dotenv import dotenv_values
 
 from worker.errors import ConfigurationError
+from worker.settings import MIN_SECRET
 
 FOLDER: Final = Path(".handoff")
 _SETTING: Final = ".handoff"
@@ -62,9 +63,14 @@ class DevFolder:
         try:
             if not file.exists() or not file.read_text().strip():
                 _write_private(file, f"ibt_wh_{secrets.token_hex(24)}\n")
-            return file.read_text().strip()
+            secret = file.read_text().strip()
         except OSError as error:
             raise unusable(file, error) from None
+        except UnicodeDecodeError:
+            secret = ""
+        if len(secret) < MIN_SECRET or "," in secret:
+            raise ConfigurationError(str(file), "holds no secret that can be used", "delete it: a new one is made")
+        return secret
 
     def write_env(self, settings: Mapping[str, str]) -> None:
         """Tell other commands of this directory the settings, as lines that a shell can read too."""

@@ -198,9 +198,7 @@ def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict
     """The server, whether somebody sweeps, and the doorbells that wait in each queue."""
     settings = found.settings
     # The broker's lists can be looked at where they are on the server that we talk to (worker/doorbell.py names them).
-    names = (
-        list(dict.fromkeys([SEQUENCE_QUEUE, DELIVER_QUEUE, *queues])) if settings.broker == settings.redis_url else []
-    )
+    names = list(dict.fromkeys([SEQUENCE_QUEUE, DELIVER_QUEUE, *queues])) if settings.rings_on_store else []
     with unavailable_as_error():
         pipe = found.client.pipeline(transaction=False)
         for section in ("server", "memory", "persistence"):

@@ -34,6 +34,10 @@ def load_handlers(settings: Settings) -> Registry:
             raise _broken(module, error) from error
         except (Exception, SystemExit) as error:  # some modules check their own settings, and exit
             raise _broken(module, error) from error
+    if not registered():  # every change would be released to nobody, and nothing would look wrong
+        raise ConfigurationError(
+            "HANDOFF_HANDLERS", "defines no handler", "name the modules whose functions have @handler, or route(...)"
+        )
     return {
         name: spec if spec.forward is None else replace(spec, function=forwarder(settings, spec.forward))
         for name, spec in registered().items()
