@@ -7,11 +7,9 @@ into a page of traceback; SystemExit it lets through.
 from __future__ import annotations
 
 import sys
-import warnings
 from typing import Any
 
 from celery import Celery
-from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_init, setup_logging
 
 from worker.errors import ConfigurationError, StoreUnavailable
@@ -45,8 +43,6 @@ def _stop(error: ConfigurationError) -> SystemExit:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logging(**_: Any) -> None:
     logs.configure(load_settings())
-    # At each lost connection: eight lines that advise to set what is set (worker/runtime/config.py).
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

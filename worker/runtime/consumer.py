@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from typing import Any, Final
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 from celery.worker.consumer import Consumer
 
@@ -46,7 +48,10 @@ class DoorbellConsumer(Consumer):  # type: ignore[misc]
         return connected
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        super().on_connection_error_after_connected(exc)
+        with warnings.catch_warnings():
+            # Eight lines that advise to set what is set (worker/runtime/config.py). Celery shows such warnings always.
+            warnings.simplefilter("ignore", CPendingDeprecationWarning)
+            super().on_connection_error_after_connected(exc)
         lived = time.monotonic() - self._connected_at
         self._pause = 0.0 if lived > LIVED else min(LONGEST_PAUSE, self._pause + FIRST_PAUSE)
         end = time.monotonic() + self._pause

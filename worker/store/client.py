@@ -33,8 +33,7 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
         client = redis.Redis.from_url(
             settings.redis_url,
             socket_timeout=timeout,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_keepalive=True,
+            **_socket_options(settings),
             retry=Retry(NoBackoff(), 0),
             client_name="handoff",
             command_packer=_Packer(),
@@ -61,14 +60,20 @@ def connect_async(
             max_connections=connections,
             timeout=timeout,
             socket_timeout=timeout,
-            socket_connect_timeout=CONNECT_TIMEOUT,
-            socket_keepalive=True,
+            **_socket_options(settings),
             retry=AsyncRetry(NoBackoff(), 0),
             client_name="handoff",
         )
     except ValueError as error:
         raise _malformed(error) from None
     return redis.asyncio.Redis.from_pool(pool)
+
+
+def _socket_options(settings: Settings) -> dict[str, Any]:
+    """What redis-py takes for a connection over a network; for one over a file it would raise ``TypeError``."""
+    if settings.redis_url.startswith("unix://"):
+        return {}
+    return {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
 
 
 # Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours. redis-py
