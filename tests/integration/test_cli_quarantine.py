@@ -67,3 +67,14 @@ def test_bodies_larger_than_a_page_are_read_a_few_at_a_time(installation: Instal
     for arguments in ([], ["--oldest-first"]):
         document = installation.run("quarantine", "list", "--json", *arguments).json
         assert len({item["id"] for item in document["quarantine"]}) == len(document["quarantine"]) == 40
+
+
+def test_an_id_of_ten_thousand_characters_is_one_row_and_whole_in_the_json(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", b'{"id": "x", "seq": 1, "type": "t", "teamId": "%s"}' % (b"a" * 10_000))
+    (item,) = installation.run("quarantine", "list", "--json").json["quarantine"]
+    shown = installation.run("quarantine", "list").out
+    assert "a" * 63 + "…" in shown
+    assert "a" * 64 not in shown
+    assert len(shown.splitlines()) < 8, shown
+    assert item["team"] == "a" * 10_000

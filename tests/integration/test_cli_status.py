@@ -13,11 +13,18 @@ import time
 from typing import Any
 
 import pytest
+from redis import Redis
 
+from tests import servers
 from tests.cli_kit import Installation, shape
 from tests.store_kit import PATIENT, change, to
+from worker.ops.installed import Installed
+from worker.ops.status import gather
+from worker.settings import Settings
+from worker.store.installation import fix_partitions
 from worker.store.keys import sweeper
 from worker.store.lanes import Action
+from worker.store.scripts import Scripts
 
 
 def problems(installation: Installation, **environment: str) -> list[str]:
@@ -88,7 +95,14 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
     assert shape(installation.run("status", "--json").json) == {
         "healthy": "bool",
         "problems": [],
-        "server": {"kind": "str", "version": "str", "used_memory": "int", "max_memory": "int", "aof": "bool"},
+        "server": {
+            "kind": "str",
+            "version": "str",
+            "used_memory": "int",
+            "max_memory": "int",
+            "aof": "bool",
+            "writable": "bool",
+        },
         "partitions": "int",
         "sweeping": "bool",
         "deliveries": deliveries | {"unread_ms": None, "held_ms": None},
@@ -129,6 +143,23 @@ def test_dead_letters_need_a_person(installation: Installation) -> None:
     installation.deliver("acme", change("acme", 1))
     installation.bury("acme")
     assert problems(installation) == ["1 dead letter to look at: see `handoff dead list`"]
+
+
+def test_quarantined_deliveries_need_a_person(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", b"[]", b"{")
+    assert problems(installation) == ["2 quarantined deliveries to look at: see `handoff quarantine list`"]
+
+
+def test_a_server_that_takes_no_writes() -> None:
+    with servers.running("valkey") as url, Redis.from_url(url) as client:
+        found = Installed(Settings(redis_url=url), client, Scripts(client))
+        assert gather(found).server.writable
+        fix_partitions(client, found.settings)
+        client.replicaof("127.0.0.1", servers.free_port())
+        status = gather(found.again())
+        assert not status.server.writable
+        assert status.problems[0].startswith("the state server takes no writes")
 
 
 def test_books_that_do_not_add_up(installation: Installation) -> None:

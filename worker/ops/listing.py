@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -11,6 +11,8 @@ from worker.ops import tables
 from worker.store.dead import DeadLetter
 from worker.store.pages import Page, Window, address
 from worker.store.quarantine import Quarantined
+
+LONGEST_ID: Final = 64  # characters; the provider's ids have 24
 
 
 def window(now: int, *, older_than: int | None, newer_than: int | None, oldest_first: bool) -> Window:
@@ -63,8 +65,14 @@ def dead_view(page: Page[DeadLetter], now: int, *, text: bool) -> RenderableType
     columns = ["id", "age", "handler", "team", "seq", "event", "tries", "error", "body"]
     shown = tables.table(*columns, *(["text"] if text else []), numbers=["age", "seq", "tries", "body"])
     for letter in page.records:
-        words = [address(letter), tables.age(max(0, now - letter.at)), letter.handler, letter.team, str(letter.seq)]
-        words += [letter.event_id, str(letter.attempts), letter.error, tables.size(letter.size)]
+        words = [
+            address(letter),
+            tables.age(max(0, now - letter.at)),
+            letter.handler,
+            _short(letter.team),
+            str(letter.seq),
+        ]
+        words += [_short(letter.event_id), str(letter.attempts), letter.error, tables.size(letter.size)]
         shown.add_row(*map(tables.cell, words + ([letter.text] if text else [])))
     return _with_foot(shown, page, "dead letter")
 
@@ -73,9 +81,15 @@ def quarantine_view(page: Page[Quarantined], now: int) -> RenderableType:
     columns = ["id", "age", "reason", "team", "event", "body", "detail"]
     shown = tables.table(*columns, numbers=["age", "body"])
     for found in page.records:
-        words = [address(found), tables.age(max(0, now - found.at)), found.reason, found.team, found.event_id]
+        words = [address(found), tables.age(max(0, now - found.at)), found.reason]
+        words += [_short(found.team), _short(found.event_id)]
         shown.add_row(*map(tables.cell, [*words, tables.size(found.size), found.detail]))
     return _with_foot(shown, page, "quarantined delivery", "quarantined deliveries")
+
+
+def _short(name: str | None) -> str | None:
+    """An id as a column can show it: one in the quarantine may have a megabyte. The JSON has all of it."""
+    return name if name is None or len(name) <= LONGEST_ID else f"{name[: LONGEST_ID - 1]}…"
 
 
 def _with_foot(shown: RenderableType, page: Page[Any], one: str, many: str | None = None) -> RenderableType:

@@ -35,13 +35,17 @@ COUNTERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """``kind`` is redis or valkey. Memory in bytes; ``max_memory`` 0 is no bound. ``aof``: appended to a file."""
+    """``kind`` is redis or valkey. Memory in bytes; ``max_memory`` 0 is no bound. ``aof``: appended to a file.
+
+    ``writable``: it is no read-only replica, and its last append to that file went well.
+    """
 
     kind: str
     version: str
     used_memory: int
     max_memory: int
     aof: bool
+    writable: bool
 
 
 @dataclass(slots=True)
@@ -150,6 +154,8 @@ def _problems(status: Status) -> Iterable[str]:
     if not status.partitions:
         yield NOTHING
         return
+    if not status.server.writable:
+        yield "the state server takes no writes (a read-only replica, or a full disk), so deliveries are refused"
     if not status.sweeping:
         yield "no worker seems to run: nobody sweeps"
     elif status.unsequenced:
@@ -159,6 +165,9 @@ def _problems(status: Status) -> Iterable[str]:
         yield f"the books do not add up in partition {where}: see `handoff audit`"
     if status.dead:
         yield f"{tables.plural(status.dead, 'dead letter')} to look at: see `handoff dead list`"
+    if status.quarantine:
+        count = tables.plural(status.quarantine, "quarantined delivery", "quarantined deliveries")
+        yield f"{count} to look at: see `handoff quarantine list`"
     for handler in status.handlers:
         if handler.queue is None and handler.waiting:
             jobs = tables.plural(handler.waiting, "job")
@@ -201,12 +210,12 @@ def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict
     names = list(dict.fromkeys([SEQUENCE_QUEUE, DELIVER_QUEUE, *queues])) if settings.rings_on_store else []
     with unavailable_as_error():
         pipe = found.client.pipeline(transaction=False)
-        for section in ("server", "memory", "persistence"):
+        for section in ("server", "memory", "persistence", "replication"):
             pipe.info(section)
         pipe.exists(keys.sweeper(settings.prefix))
         for name in names:
             pipe.llen(f"{settings.prefix}:broker:{name}")
-        about, memory, persistence, sweeping, *lengths = pipe.execute()
+        about, memory, persistence, replication, sweeping, *lengths = pipe.execute()
     valkey = about.get("valkey_version")
     server = Server(
         kind="valkey" if valkey else "redis",
@@ -214,5 +223,6 @@ def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict
         used_memory=int(memory.get("used_memory", 0)),
         max_memory=int(memory.get("maxmemory", 0)),
         aof=bool(persistence.get("aof_enabled")),
+        writable=not replication.get("slave_read_only") and persistence.get("aof_last_write_status", "ok") == "ok",
     )
     return server, bool(sweeping), dict(zip(names, lengths, strict=True)) if names else None
