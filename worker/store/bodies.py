@@ -20,17 +20,12 @@ from worker.store.client import unavailable_as_error
 MARGIN: Final = 8  # entries beyond the wanted number that a range may bring
 WORTHWHILE: Final = 4  # with fewer wanted, a range has nothing to save
 
-Body = tuple[bytes, str | None]
-"""The raw body, and the team that the URL named, if it did."""
 
-LOST: Final[Body] = (b"", None)
-
-
-def fetch(client: redis.Redis, inbox: str, entries: Iterable[str]) -> dict[str, Body]:
-    """Entry id -> body; one that is not in the inbox any more is missing. Raises ``StoreUnavailable``."""
+def fetch(client: redis.Redis, inbox: str, entries: Iterable[str]) -> dict[str, bytes]:
+    """Entry id -> raw body; one that is not in the inbox any more is missing. Raises ``StoreUnavailable``."""
     # Stream ids are ordered by their two numbers, not as text.
     wanted = sorted({_place(entry): entry.encode() for entry in entries}.items())
-    found: dict[str, Body] = {}
+    found: dict[str, bytes] = {}
     at = 0
     with unavailable_as_error():
         while len(wanted) - at >= WORTHWHILE:
@@ -54,12 +49,9 @@ def fetch(client: redis.Redis, inbox: str, entries: Iterable[str]) -> dict[str, 
     return found
 
 
-def _body(fields: list[bytes]) -> Body:
-    if len(fields) == 2:
-        return fields[1], None
+def _body(fields: list[bytes]) -> bytes:
     named = dict(zip(fields[::2], fields[1::2], strict=True))
-    team = named.get(b"t")
-    return named.get(b"b", b""), None if team is None else team.decode(errors="replace")
+    return named.get(b"b", b"")
 
 
 def _place(entry: str) -> tuple[int, int]:

@@ -17,7 +17,7 @@ import redis
 
 from worker.core.jobs import Job, decode
 from worker.doorbell import BELL_LIFE_MS
-from worker.store.bodies import LOST, fetch
+from worker.store.bodies import fetch
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts, Word
 
@@ -41,11 +41,11 @@ _encode: Final = msgspec.json.encode
 
 
 class ClaimedJob(NamedTuple):
-    """A job with the body of its event; ``team`` is the URL's, for bodies that name none. An empty body was lost."""
+    """A job with the body of its event, and whose event it is. An empty body was lost."""
 
     job: Job
     body: bytes
-    team: str | None
+    team: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,8 @@ class LaneStore:
                 attempt=attempt,
                 crashed=crashed,
                 failed=_decode_attempts(trouble) if trouble else (),
-                jobs=[ClaimedJob(job, *bodies.get(job.entry, LOST)) for job in decoded],
+                # Lanes are by team, so the lane says whose event it is before anybody has parsed the body.
+                jobs=[ClaimedJob(job, bodies.get(job.entry, b""), lane) for job in decoded],
             )
             for lane, attempt, crashed, trouble, decoded in lanes
         ]
