@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Final, Self
 
@@ -26,7 +27,10 @@ class Workload:
     @classmethod
     def w1(cls, seed: int, events: int, teams: int = TEAMS) -> Self:
         """``events`` events of ``teams`` teams of Zipf(1.1) size, 1.3 to 1.6 KB each, numbered without gaps."""
-        made = samples.stream(seed, events, teams, duplicates=DUPLICATES, displacement=DISPLACEMENT)
+        # Happening now: an event that is late and older than ids are remembered would be quarantined.
+        made = samples.stream(
+            seed, events, teams, duplicates=DUPLICATES, displacement=DISPLACEMENT, started=datetime.now(UTC)
+        )
         return cls(seed, events, tuple(made))
 
     @cached_property
