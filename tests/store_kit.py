@@ -15,12 +15,13 @@ from worker.core.lateness import GapWait
 from worker.core.sequencing import Plan, Policy, plan
 from worker.settings import Settings
 from worker.store import ledger
+from worker.store.batch import Batch
 from worker.store.client import connect
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import LaneStore
 from worker.store.ledger import PartitionBooks
 from worker.store.scripts import Code, Scripts
-from worker.store.sequence import Batch, Lease, SequenceStore
+from worker.store.sequence import Lease, SequenceStore
 
 AT_ONCE = Policy(gap_wait=GapWait(fixed_ms=0))
 """Gaps are given up as soon as there is nothing more to read."""

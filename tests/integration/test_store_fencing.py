@@ -8,8 +8,9 @@ import redis
 from tests.store_kit import PATIENT, Partition, change, other, to
 from worker.core.sequencing import Plan
 from worker.errors import LeaseLost
+from worker.store.batch import Batch
 from worker.store.lanes import Action, Settlement
-from worker.store.sequence import Batch, Lease
+from worker.store.sequence import Lease
 
 FOR_ALL = to("crm", "mail")
 

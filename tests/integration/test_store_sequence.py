@@ -7,9 +7,9 @@ import time
 import pytest
 
 from tests.store_kit import AT_ONCE, PATIENT, Partition, change, other, to
+from worker.store.batch import Batch
 from worker.store.lanes import Settlement
 from worker.store.scripts import Code
-from worker.store.sequence import Batch
 
 HALF_WINDOW = 12 * 3600 * 1000
 

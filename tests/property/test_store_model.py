@@ -24,9 +24,10 @@ from worker.core.handlers import HandlerSpec
 from worker.core.lateness import GapWait
 from worker.core.sequencing import Plan, Policy, State, TeamState, fingerprint, plan
 from worker.errors import LeaseLost
+from worker.store.batch import Batch
 from worker.store.records import encode_lateness
 from worker.store.scripts import Code
-from worker.store.sequence import Batch, Lease
+from worker.store.sequence import Lease
 
 TEAMS = ("a", "b{p01}")
 STEPS = ("acquire", "read", "load", "plan", "commit", "bells")

@@ -12,8 +12,9 @@ import pytest
 from tests.runtime_kit import inline, lane, loop, outcome, print_nothing, run, spec_of, threads
 from worker import AssigneeChange, Context
 from worker.core.handlers import HandlerSpec
+from worker.runtime.alarm import Alarm
 from worker.runtime.calls import CallTimeout
-from worker.runtime.executors import Alarm, executor_for
+from worker.runtime.executors import executor_for
 
 
 @pytest.mark.parametrize("made", [threads, loop])
@@ -100,7 +101,7 @@ class TestInterruption:
         assert (outcome(first), outcome(second)) == ((0, 0, "CallTimeout"), (1, 0, None))
 
     def test_a_handler_that_catches_everything_once_is_interrupted_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("worker.runtime.executors.ALARM_AGAIN", 0.02)
+        monkeypatch.setattr("worker.runtime.alarm.ALARM_AGAIN", 0.02)
         caught = []
 
         def body(change: AssigneeChange, ctx: Context) -> None:

@@ -11,25 +11,23 @@ An executor gets lanes with ``start`` and reports by changing them; ``wait`` ret
 from __future__ import annotations
 
 import asyncio
-import signal
 import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from types import FrameType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 from billiard.common import terminate_handler_fired
 from billiard.process import current_process
 
 from worker.core.handlers import HandlerSpec
+from worker.runtime.alarm import Alarm
 from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, call, failed, wanted
 from worker.runtime.loop import process_loop
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
 SETTLE_JOBS: Final = 256
 LOOP_PATIENCE: Final = 1.0  # seconds for the event loop to show that it turns
-ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
 
 
 class Executor(Protocol):
@@ -147,46 +145,6 @@ class InlineExecutor:
                 break
         lane.finished = True
         return budget
-
-
-class Alarm:
-    """A time limit for plain functions: a timer signal that raises ``CallTimeout`` in the main thread.
-
-    In any other thread there is no way to interrupt Python code, and this does nothing: the lane's lease is what then
-    frees it (runtime/keeper.py). The previous signal handler is put back on the way out.
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        self._armed = False
-        self._usable = False
-        self._previous: Any = None
-
-    def __enter__(self) -> Self:
-        self._usable = threading.current_thread() is threading.main_thread()
-        if self._usable:
-            self._previous = signal.signal(signal.SIGALRM, self._ring)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._usable:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._previous)
-
-    def set(self) -> None:
-        self._armed = True
-        if self._usable:
-            signal.setitimer(signal.ITIMER_REAL, self._seconds, ALARM_AGAIN)
-
-    def clear(self) -> None:
-        # First the flag: a signal that comes between the two lines finds the call over and does nothing.
-        self._armed = False
-        if self._usable:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-
-    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
-        if self._armed:
-            raise CallTimeout(f"took longer than {self._seconds:g} s")
 
 
 class ThreadExecutor:

@@ -24,9 +24,10 @@ from worker.runtime.process import Process
 from worker.runtime.registry import router
 from worker.runtime.sweeper import PERIOD
 from worker.settings import Settings
+from worker.store.batch import Batch
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Code
-from worker.store.sequence import Batch, Lease, SequenceStore
+from worker.store.sequence import Lease, SequenceStore
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_BATCH: Final = 32

@@ -1,0 +1,52 @@
+"""Interrupts a plain function that overruns its time limit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any, Final, Self
+
+from worker.runtime.calls import CallTimeout
+
+ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
+
+
+class Alarm:
+    """A time limit for plain functions: a timer signal that raises ``CallTimeout`` in the main thread.
+
+    In any other thread there is no way to interrupt Python code, and this does nothing: the lane's lease is what then
+    frees it (runtime/keeper.py). The previous signal handler is put back on the way out.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._armed = False
+        self._usable = False
+        self._previous: Any = None
+
+    def __enter__(self) -> Self:
+        self._usable = threading.current_thread() is threading.main_thread()
+        if self._usable:
+            self._previous = signal.signal(signal.SIGALRM, self._ring)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._previous)
+
+    def set(self) -> None:
+        self._armed = True
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds, ALARM_AGAIN)
+
+    def clear(self) -> None:
+        # First the flag: a signal that comes between the two lines finds the call over and does nothing.
+        self._armed = False
+        if self._usable:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _ring(self, _signal: int, _frame: FrameType | None) -> None:
+        if self._armed:
+            raise CallTimeout(f"took longer than {self._seconds:g} s")
