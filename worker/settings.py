@@ -210,14 +210,16 @@ class Settings(BaseSettings):
                 setting, "must be a URL that begins with " + _SCHEMES[str(info.field_name)], example
             )
         if scheme in {"redis", "rediss"}:
-            try:
-                parts = urlsplit(value)
-                _ = parts.port
-            except ValueError:
-                problem = "has no readable host and port"
-                raise ConfigurationError(setting, problem, "in a password, / ? # are %2F %3F %23") from None
-            if not re.fullmatch(r"/?[0-9]*", parts.path):
-                raise ConfigurationError(setting, "must end in the number of a database", example)
+            # A broker may be several hosts, of which kombu takes the first that answers.
+            for url in value.split(";") if info.field_name == "broker_url" else [value]:
+                try:
+                    parts = urlsplit(url)
+                    _ = parts.port
+                except ValueError:
+                    problem = "has no readable host and port"
+                    raise ConfigurationError(setting, problem, "in a password, / ? # are %2F %3F %23") from None
+                if not re.fullmatch(r"/?[0-9]*", parts.path):
+                    raise ConfigurationError(setting, "must end in the number of a database", example)
         return value
 
     @field_validator("bind")

@@ -25,11 +25,19 @@ class Workload:
     deliveries: tuple[SampleDelivery, ...]
 
     @classmethod
-    def w1(cls, seed: int, events: int, teams: int = TEAMS) -> Self:
-        """``events`` events of ``teams`` teams of Zipf(1.1) size, 1.3 to 1.6 KB each, numbered without gaps."""
-        # Happening now: an event that is late and older than ids are remembered would be quarantined.
+    def w1(cls, seed: int, events: int, teams: int = TEAMS, *, started: datetime | None = None) -> Self:
+        """``events`` events of ``teams`` teams of Zipf(1.1) size, 1.3 to 1.6 KB each, numbered without gaps.
+
+        ``started`` is when the first of them happened; by default just now, for an event that is late and older than
+        ids are remembered would be quarantined. Nothing else of the work depends on the time.
+        """
         made = samples.stream(
-            seed, events, teams, duplicates=DUPLICATES, displacement=DISPLACEMENT, started=datetime.now(UTC)
+            seed,
+            events,
+            teams,
+            duplicates=DUPLICATES,
+            displacement=DISPLACEMENT,
+            started=started or datetime.now(UTC),
         )
         return cls(seed, events, tuple(made))
 

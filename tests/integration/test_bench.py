@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -33,9 +34,10 @@ def test_checker_counts_what_went_wrong(handled: dict[str, list[int]], said: str
 
 def test_work_is_the_same_for_the_same_seed() -> None:
     """Two contenders, and two days, are compared on the same deliveries."""
-    work = Workload.w1(7, 300)
-    assert work == Workload.w1(7, 300)
-    assert work != Workload.w1(8, 300)
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    work = Workload.w1(7, 300, started=started)
+    assert work == Workload.w1(7, 300, started=started)
+    assert work != Workload.w1(8, 300, started=started)
     assert sum(map(len, work.expected.values())) == 300 < len(work.deliveries)
 
 
