@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
@@ -29,13 +29,6 @@ _PERSONAL: Final = frozenset(
 )  # fmt: skip
 # These tell of every doorbell or request at INFO; what they carried is in our own lines and metrics.
 _CHATTY: Final = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu", "asyncio")
-
-GRANIAN: Final[dict[str, Any]] = {
-    "handlers": {},
-    "formatters": {},
-    "loggers": {name: {"handlers": [], "propagate": True, "level": "INFO"} for name in ("_granian", "granian.access")},
-}
-"""For granian's ``log_dictconfig``: its lines go through our handler and not through one of its own."""
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
