@@ -55,6 +55,16 @@ def test_all_is_well(installation: Installation) -> None:
     assert problems(installation) == []
 
 
+def test_blocked_lanes_have_a_column_and_need_a_person(installation: Installation) -> None:
+    installation.start("crm")
+    installation.deliver("acme", change("acme", 1))
+    partition = installation.of("acme")
+    partition.client.hset(partition.keys.blocked("crm"), "acme", "{}")
+    partition.client.zadd(partition.keys.ready("crm"), {"acme": "+inf"})
+    assert problems(installation) == ["handler crm has 1 blocked lane: see `handoff lanes list`"]
+    assert re.search(r"crm +1 .* 1 *$", installation.run("status").out, re.MULTILINE)
+
+
 def test_every_number(installation: Installation) -> None:
     installation.start("crm", "mail")
     installation.deliver("acme", *[change("acme", seq) for seq in (1, 2, 3)], change("acme", 2), b"[]")
@@ -91,7 +101,7 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
     )
     deliveries |= dict.fromkeys(("released", "late", "stale", "twins", "gaps", "overflowed"), "int")
     handler: dict[str, Any] = dict.fromkeys(("waiting", "done", "discarded", "dead", "retried", "due"), "int")
-    handler |= {"name": "str", "queue": "str", "backing_off": "int", "claimed": "int"}
+    handler |= {"name": "str", "queue": "str", "backing_off": "int", "claimed": "int", "blocked": "int"}
     assert shape(installation.run("status", "--json").json) == {
         "healthy": "bool",
         "problems": [],

@@ -45,6 +45,7 @@ def everything_happens(partition: Partition) -> None:
     )
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
+    p.client.hset(p.keys.blocked("crm"), "b", "{}")
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
 
 
@@ -78,6 +79,7 @@ def test_a_key_has_one_hash_tag_whatever_the_names_in_it(value: str) -> None:
         made.ready(value),
         made.claims(value),
         made.trouble(value),
+        made.blocked(value),
         made.runner_bell(value),
         made.seen(3),
         *(getattr(made, name) for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine")),

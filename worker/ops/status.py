@@ -62,6 +62,7 @@ class HandlerStatus:
     due: int = 0
     backing_off: int = 0
     claimed: int = 0
+    blocked: int = 0
     overdue_ms: int | None = None
     oldest_ms: int | None = None
 
@@ -175,6 +176,9 @@ def _problems(status: Status) -> Iterable[str]:
         elif status.sweeping and not handler.claimed and (handler.overdue_ms or 0) > OVERDUE_MS:
             waited = f"handler {handler.name} has had work for {tables.age(handler.overdue_ms)} and nobody takes it"
             yield f"{waited}: does a worker read the queue {handler.queue}?"
+        if handler.blocked:
+            lanes = tables.plural(handler.blocked, "blocked lane")
+            yield f"handler {handler.name} has {lanes}: see `handoff lanes list`"
     server = status.server
     if server.max_memory and server.used_memory > FULL * server.max_memory:
         yield "the state server's memory is nearly full: when it is, deliveries are refused (maxmemory)"
@@ -193,7 +197,7 @@ def _add_deliveries(total: Deliveries, books: PartitionBooks, seen: PartitionLoo
 def _add_handler(total: HandlerStatus, books: ledger.HandlerBooks, seen: HandlerLook) -> None:
     for name in ("waiting", "done", "discarded", "dead", "retried"):
         setattr(total, name, getattr(total, name) + getattr(books, name))
-    for name in ("due", "backing_off", "claimed"):
+    for name in ("due", "backing_off", "claimed", "blocked"):
         setattr(total, name, getattr(total, name) + getattr(seen, name))
     total.overdue_ms = _longest(total.overdue_ms, seen.overdue_ms)
     total.oldest_ms = _longest(total.oldest_ms, seen.oldest_ms)

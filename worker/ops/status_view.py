@@ -82,7 +82,7 @@ def _deliveries(deliveries: Deliveries, status: Status) -> Table:
 
 
 def _handlers(status: Status) -> Table:
-    names = ["waiting", "oldest", "done", "discarded", "dead", "retried", "due", "backing off", "running"]
+    names = ["waiting", "oldest", "done", "discarded", "dead", "retried", "due", "backing off", "running", "blocked"]
     shown = tables.table("handler", *names, numbers=names)
     for handler in status.handlers:
         numbers = [handler.done, handler.discarded, handler.dead, handler.retried, handler.due, handler.backing_off]
@@ -90,6 +90,6 @@ def _handlers(status: Status) -> Table:
             tables.cell(handler.name, "cyan"),
             tables.cell(handler.waiting),
             tables.cell(tables.age(handler.oldest_ms)),
-            *map(tables.cell, [*numbers, handler.claimed]),
+            *map(tables.cell, [*numbers, handler.claimed, handler.blocked]),
         )
     return shown

@@ -24,10 +24,11 @@ P:{pNN}:owner:T:X      string JSON [seq, timestamp, id, assignee] of prospect X 
 P:{pNN}:held:T         zset   seq -> facts of a held event                                 until released
 P:{pNN}:gaps           zset   team with held events -> when its wait is over, ms           until released
 P:{pNN}:ready:H        zset   lane -> when it is next due, ms; a claimed lane has the end  until empty
-                              of its lease here
+                              of its lease here, a blocked one +inf
 P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first                    until empty
 P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
+P:{pNN}:blocked:H      hash   lane -> JSON {why, at, by, error}: a person has to let it on until let on
 P:{pNN}:refs           hash   entry id -> handlers still to finish it, where over one      until the last ends
 P:{pNN}:ledger         hash   counters (store/ledger.py)                                   for ever
 P:{pNN}:quarantine     stream b body, t team, reason, inbox entry id                       HANDOFF_QUARANTINE_MAX
@@ -118,3 +119,6 @@ class PartitionKeys:
 
     def trouble(self, handler: str) -> str:
         return f"{self.base}:trouble:{handler}"
+
+    def blocked(self, handler: str) -> str:
+        return f"{self.base}:blocked:{handler}"

@@ -51,13 +51,15 @@ class ClaimedJob(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class ClaimedLane:
     """A lane in our hands. ``attempt`` is the number of the first job's present attempt where jobs are claimed one by
-    one, else 0: then each is on its first. ``crashed``: whoever had the lane before us never gave it back."""
+    one, else 0: then each is on its first. ``crashed``: whoever had the lane before us never gave it back. ``waiting``
+    counts all of the lane's jobs, the claimed ones among them."""
 
     lane: str
     attempt: int
     crashed: bool
     failed: Sequence[Attempt]
     jobs: Sequence[ClaimedJob]
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class LaneStore:
         self._handler = handler
         ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
         lanes = keys.lane(handler, "")
-        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes]
+        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes, keys.blocked(handler)]
         self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead, lanes]
         self._renew_keys = [ready, claims]
@@ -130,9 +132,9 @@ class LaneStore:
 
     def _with_bodies(self, found: Sequence[Sequence[Any]]) -> list[ClaimedLane]:
         lanes = []
-        for lane, attempt, crashed, trouble, *texts in found:
+        for lane, attempt, crashed, trouble, waiting, *texts in found:
             decoded = [decode(text) for text in texts]
-            lanes.append((lane.decode(), attempt, bool(crashed), trouble, decoded))
+            lanes.append((lane.decode(), attempt, bool(crashed), trouble, waiting, decoded))
         bodies = fetch(self._client, self._inbox, [job.entry for *_, decoded in lanes for job in decoded])
         return [
             ClaimedLane(
@@ -142,8 +144,9 @@ class LaneStore:
                 failed=_decode_attempts(trouble) if trouble else (),
                 # Lanes are by team, so the lane says whose event it is before anybody has parsed the body.
                 jobs=[ClaimedJob(job, bodies.get(job.entry, b""), lane) for job in decoded],
+                waiting=waiting,
             )
-            for lane, attempt, crashed, trouble, decoded in lanes
+            for lane, attempt, crashed, trouble, waiting, decoded in lanes
         ]
 
     def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:

@@ -18,7 +18,8 @@ class HandlerLook:
     """One handler's lanes in one partition. ``due`` may be claimed at once; ``claimed`` ones are being worked on.
 
     ``overdue_ms`` is how long the first due lane has been due. ``oldest_ms`` is how long ago the event of the oldest
-    waiting job arrived: exact with up to ``2 * MOST`` lanes.
+    waiting job arrived: exact with up to ``2 * MOST`` lanes. ``stopped`` ones have jobs and are blocked; ``blocked``
+    counts all that are, some of which may have no job now.
     """
 
     lanes: int
@@ -26,11 +27,13 @@ class HandlerLook:
     claimed: int
     overdue_ms: int | None
     oldest_ms: int | None
+    stopped: int = 0
+    blocked: int = 0
 
     @property
     def backing_off(self) -> int:
         """Lanes that wait for their first job's next attempt."""
-        return max(0, self.lanes - self.due - self.claimed)
+        return max(0, self.lanes - self.due - self.claimed - self.stopped)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ def look(scripts: Scripts, keys: PartitionKeys, handlers: Iterable[str]) -> Part
     """Look at one partition. Raises ``StoreUnavailable``."""
     names = list(handlers)
     fixed = [keys.inbox, keys.state, keys.gaps, keys.lease, keys.held("")]
-    per_handler = [key for name in names for key in (keys.ready(name), keys.claims(name), keys.lane(name, ""))]
+    per_handler = [
+        key for name in names for key in (keys.ready(name), keys.claims(name), keys.lane(name, ""), keys.blocked(name))
+    ]
     now, unread, sequencing, held, *found = scripts.run("look", fixed + per_handler, [MOST])
 
     def ago(since: bytes) -> int | None:
@@ -63,7 +68,7 @@ def look(scripts: Scripts, keys: PartitionKeys, handlers: Iterable[str]) -> Part
         held_ms=ago(held),
         sequencing=bool(sequencing),
         handlers={
-            name: HandlerLook(lanes, due, claimed, ago(since), ago(oldest))
-            for name, (lanes, due, claimed, since, oldest) in zip(names, found, strict=True)
+            name: HandlerLook(lanes, due, claimed, ago(since), ago(oldest), stopped, blocked)
+            for name, (lanes, due, claimed, since, oldest, stopped, blocked) in zip(names, found, strict=True)
         },
     )

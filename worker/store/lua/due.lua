@@ -8,13 +8,13 @@
 --          next        ms until something is due that is not yet ('' if nothing)
 --          the others  1 if the caller is to ring
 --
--- A bell that is on its way is not rung again until it is taken for lost. A sequencer at work needs none.
+-- A lane that is blocked (+inf) is never due. A bell that is on its way is not rung again until it is taken for lost. A sequencer at work needs none.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local soonest = nil
 
 local function due(score)
-  if not score then
+  if not score or score == 'inf' then
     return false
   end
   score = tonumber(score)

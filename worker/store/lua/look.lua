@@ -2,11 +2,12 @@
 -- How a partition is getting on: what waits for how long, and what is being worked on. Costs the same however much waits.
 --
 -- KEYS  1 inbox   2 state   3 gaps   4 lease   5 prefix of the held keys
---       then per handler: ready, claims, prefix of its lane keys (the same hash tag)
+--       then per handler: ready, claims, prefix of its lane keys (the same hash tag), blocked
 -- ARGV  1 most lanes, claims and held events to look at, each
 -- Returns  {now, oldest unread, sequencing, oldest held, handler...}   times in ms, '' where there is none
 --          sequencing  1 while a sequencer has the lease
---          handler     {lanes, due, claimed, due since, oldest job}
+--          handler     {lanes, due, claimed, due since, oldest job, stopped, blocked}
+--          stopped     lanes with jobs that are never due: blocked   blocked: with those that have no job now
 --
 -- claimed is scaled up from a random sample where there are more claims. oldest job is found among the lanes due first and
 -- those due last; oldest held among the events of the team whose wait is over first.
@@ -36,13 +37,13 @@ if team then
 end
 local result = {now, text(unread and arrival(unread[1])), redis.call('EXISTS', KEYS[4]), text(held)}
 
-for at = 6, #KEYS, 3 do
+for at = 6, #KEYS, 4 do
   local ready, claims, prefix = KEYS[at], KEYS[at + 1], KEYS[at + 2]
   local lanes, claimed, oldest = redis.call('ZCARD', ready), 0, nil
   local sample = redis.call('HRANDFIELD', claims, most, 'WITHVALUES')
   for pair = 1, #sample, 2 do
     local due = redis.call('ZSCORE', ready, sample[pair])
-    if due and tonumber(due) > now and string.match(sample[pair + 1], '^%d+') ~= '0' then
+    if due and due ~= 'inf' and tonumber(due) > now and string.match(sample[pair + 1], '^%d+') ~= '0' then
       claimed = claimed + 1
     end
   end
@@ -55,7 +56,10 @@ for at = 6, #KEYS, 3 do
     end
   end
   local first = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')[2]
-  local since = first and tonumber(first) <= now and first or ''
-  result[#result + 1] = {lanes, redis.call('ZCOUNT', ready, '-inf', now), claimed, since, text(oldest)}
+  local since = first and first ~= 'inf' and tonumber(first) <= now and first or ''
+  result[#result + 1] = {
+    lanes, redis.call('ZCOUNT', ready, '-inf', now), claimed, since, text(oldest),
+    redis.call('ZCOUNT', ready, '+inf', '+inf'), redis.call('HLEN', KEYS[at + 3]),
+  }
 end
 return result
