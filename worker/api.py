@@ -43,6 +43,10 @@ class DeadLetter(Signal):
     """This job can't succeed: to the dead letters at once, without more attempts. The lane goes on."""
 
 
+class CallTimeout(Exception):
+    """The call took longer than its handler's ``timeout``. Raised inside a plain function, which may clean up."""
+
+
 class Context:
     """The circumstances of one call.
 
@@ -92,6 +96,7 @@ def handler(
     backoff: Backoff | None = None,
     rate: str | None = None,
     concurrency: int | None = None,
+    classify: Callable[[BaseException], object] | None = None,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -108,6 +113,7 @@ def handler(
     backoff: Backoff | None = None,
     rate: str | None = None,
     concurrency: int | None = None,
+    classify: Callable[[BaseException], object] | None = None,
 ) -> Callable[..., Any]:
     """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
 
@@ -120,6 +126,8 @@ def handler(
     - ``timeout``: seconds that one call may take.
     - ``rate``: the most calls per time over all workers, such as ``"100/10s"``.
     - ``concurrency``: teams worked on at once by one worker process; default 64 for ``async def``, 1 otherwise.
+    - ``classify``: asked about each exception that is not one of the outcomes; answers with ``Retry(...)``,
+      ``DeadLetter(...)`` or ``Discard(...)``, or None for the default policy (core/failures.py).
 
     Raises ``ConfigurationError`` naming the option that can't be used.
     """
@@ -137,6 +145,7 @@ def handler(
                 backoff=backoff,
                 rate=rate,
                 concurrency=concurrency,
+                classify=classify,
             )
         )
         return target
@@ -180,6 +189,7 @@ def route(
         backoff=None,
         rate=rate,
         concurrency=None,
+        classify=None,
     )
     _add(replace(spec, forward=Forward(to, queue, broker)))
 

@@ -7,10 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.runtime_kit import KINDS, inline, lane, outcome, run, threads
-from worker import AssigneeChange, Context, DeadLetter, Retry
+from worker import AssigneeChange, Context
 from worker.core.handlers import HandlerSpec
-from worker.core.retry import Failure
-from worker.runtime.calls import Failed, failed
 
 
 @pytest.mark.parametrize("made", [inline, threads])
@@ -48,25 +46,3 @@ def test_an_error_whose_text_can_not_be_had_or_stored_is_a_failure_like_any_othe
     run(made(body), active)
     assert active.failed is not None
     assert len(active.failed.text.encode()) <= 1000
-
-
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (ValueError(), Failure()),
-        (Retry(), Failure()),
-        (Retry(after=3), Failure(after=3.0)),
-        (DeadLetter(), Failure(permanent=True)),
-    ],
-)
-def test_what_an_exception_means(error: Exception, failure: Failure) -> None:
-    found = failed(error)
-    assert isinstance(found, Failed)
-    assert found.failure == failure
-
-
-def test_a_failure_knows_its_place_in_the_code() -> None:
-    active = lane("a", 1)
-    run(inline(lambda change, ctx: 1 / 0), active)
-    assert active.failed is not None
-    assert active.failed.where.startswith("test_calls.py:")

@@ -10,10 +10,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.runtime_kit import inline, lane, loop, outcome, print_nothing, run, spec_of, threads
-from worker import AssigneeChange, Context
+from worker import AssigneeChange, CallTimeout, Context
 from worker.core.handlers import HandlerSpec
 from worker.runtime.alarm import Alarm
-from worker.runtime.calls import CallTimeout
 from worker.runtime.executors import executor_for
 
 

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "backoff": None,
     "rate": None,
     "concurrency": None,
+    "classify": None,
 }
 
 
@@ -59,6 +60,7 @@ def defined(function: Any = push, **options: Any) -> HandlerSpec:
         ("timeout", [0, -1, 3601, "30", None, True, float("nan"), float("inf")]),
         ("backoff", [5, "1s", (1, 2), 0, False, Backoff(-1), Backoff(1, -1), Backoff(float("nan")), Backoff(cap="9")]),  # type: ignore[arg-type]
         ("rate", ["", "5", "s", "0/s", "5/0s", "-5/s", "5/d", "1.5/s", "5/s/s", 5, 0, ("5", "s")]),
+        ("classify", [5, "yes", False, lambda: None, lambda a, b: None, ask]),
         ("concurrency", [0, -1, 1001, 1.0, "4", True]),
     ],
 )

@@ -10,8 +10,8 @@ import structlog
 
 from tests.runtime_kit import AT_ONCE, claimed, lane, spec_of
 from worker.core.retry import Backoff, Failure
-from worker.runtime.calls import Failed
 from worker.runtime.outcomes import LOST_BODY, LOST_WORKER, settlement_of, unstartable
+from worker.runtime.verdict import Failed
 from worker.store.lanes import Action, Attempt, Claim, ClaimedJob, Settlement
 
 SPEC = spec_of(lambda change, ctx: None, retries=2, backoff=AT_ONCE)

@@ -67,6 +67,7 @@ class HandlerSpec:
     concurrency: int = 1
     is_async: bool = False
     forward: Forward | None = None
+    classify: Callable[[BaseException], object] | None = None
 
     def wants(self, event_type: str, change: Change | None) -> bool:
         """Whether an event is this handler's business. ``when`` is asked later, where the handler runs.
@@ -106,6 +107,7 @@ def define(
     backoff: Any,
     rate: Any,
     concurrency: Any,
+    classify: Any = None,
 ) -> HandlerSpec:
     """Check what the author wrote, whatever it is. Raises ``ConfigurationError`` naming handler and option."""
     label = str(getattr(function, "__name__", type(function).__name__) if name is None else name)
@@ -143,6 +145,10 @@ def define(
         concurrency = 64 if is_async else 1
     if not _whole(concurrency) or not 1 <= concurrency <= 1000:
         raise wrong("concurrency", "must be a whole number from 1 to 1000")
+    if classify is not None and (not callable(classify) or not _takes(classify, 1)):
+        raise wrong("classify", "must be a function of the exception that answers Retry, DeadLetter, Discard or None")
+    if classify is not None and _is(inspect.iscoroutinefunction, classify):
+        raise wrong("classify", "must be a plain function: nobody would await an async one")
     try:
         parsed = None if rate is None else Rate.parse(rate if isinstance(rate, str) else "")
     except ValueError as error:
@@ -159,6 +165,7 @@ def define(
         rate=parsed,
         concurrency=concurrency,
         is_async=is_async,
+        classify=classify,
     )
 
 

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Final, Self
 
-from worker.runtime.calls import CallTimeout
+from worker.api import CallTimeout
 
 ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
 

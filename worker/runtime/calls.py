@@ -1,34 +1,16 @@
-"""One call of a handler: what it is called with, and what its ending means."""
+"""One call of a handler: what it is called with, and how far a lane of them is."""
 
 from __future__ import annotations
 
 import inspect
 import time
-import traceback
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from worker.api import Context, DeadLetter, Discard, Retry
+from worker.api import Context
 from worker.core.events import AssigneeChange, Event
 from worker.core.handlers import HandlerSpec
-from worker.core.retry import Failure
+from worker.runtime.verdict import Failed
 from worker.store.lanes import ClaimedJob, ClaimedLane
-
-
-class CallTimeout(Exception):
-    """The handler took longer than its time limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A failed call: what the decision needs, and what people need to see. ``text`` may quote a person's data: it goes
-    to the dead letters and never to logs; ``where`` is the place in the code."""
-
-    failure: Failure
-    error: str
-    text: str
-    where: str
 
 
 class ActiveLane:
@@ -89,28 +71,3 @@ def call(spec: HandlerSpec, subject: AssigneeChange | Event, ctx: Context) -> No
         if inspect.iscoroutine(result):
             result.close()
         raise TypeError("returned an awaitable that nobody awaits: the outermost function has to be async def")
-
-
-def failed(error: BaseException) -> Failed | None:
-    """What an exception means; None for ``Discard``, which is no failure. Never raises, whatever the error is."""
-    match error:
-        case Discard():
-            return None
-        case Retry():
-            failure = Failure(after=error.after)
-        case DeadLetter():
-            failure = Failure(permanent=True)
-        case _:
-            failure = Failure()
-    frames = traceback.extract_tb(error.__traceback__)
-    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
-    return Failed(failure, type(error).__name__, _text(error), where)
-
-
-def _text(error: BaseException) -> str:
-    """An error's text as the store can write it: some can't be made, and some hold halves of characters."""
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - a text is not worth losing the outcome for
-        text = f"(its text can't be had: {type(broken).__name__})"
-    return text[:1000].encode("utf-8", "replace").decode()

@@ -20,10 +20,12 @@ from typing import Any, Final, Protocol
 from billiard.common import terminate_handler_fired
 from billiard.process import current_process
 
+from worker.api import CallTimeout
 from worker.core.handlers import HandlerSpec
 from worker.runtime.alarm import Alarm
-from worker.runtime.calls import ActiveLane, CallTimeout, arguments_of, call, failed, wanted
+from worker.runtime.calls import ActiveLane, arguments_of, call, wanted
 from worker.runtime.loop import process_loop
+from worker.runtime.verdict import failed
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
 SETTLE_JOBS: Final = 256
@@ -69,9 +71,9 @@ def _attempt(lane: ActiveLane) -> int:
     return max(1, lane.claimed.attempt)
 
 
-def _ended_badly(lane: ActiveLane, error: BaseException) -> bool:
+def _ended_badly(spec: HandlerSpec, lane: ActiveLane, error: BaseException) -> bool:
     """Write an exception down; False for ``Discard``, after which the lane goes on."""
-    failure = failed(error)
+    failure = failed(spec, error)
     if failure is None:
         lane.discarded += 1
         return False
@@ -134,7 +136,7 @@ class InlineExecutor:
                     for waiting in self._queue:
                         waiting.stop = True
                     break  # the pool's doing and not the job's: no attempt of it has failed
-                if _ended_badly(lane, error):
+                if _ended_badly(spec, lane, error):
                     break
             finally:
                 lane.started = 0.0
@@ -186,7 +188,7 @@ class ThreadExecutor:
                 else:
                     lane.discarded += 1
             except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end in the books
-                if _ended_badly(lane, error):
+                if _ended_badly(spec, lane, error):
                     break
             finally:
                 lane.started = 0.0
@@ -250,7 +252,7 @@ class LoopExecutor:
                 else:
                     lane.discarded += 1
             except BaseException as error:  # noqa: BLE001 - out of here, a KeyboardInterrupt would end the process's loop
-                if _ended_badly(lane, error):
+                if _ended_badly(spec, lane, error):
                     break
             finally:
                 lane.started = 0.0
@@ -262,9 +264,9 @@ class LoopExecutor:
         try:
             async with limit:
                 await self._spec.function(subject, ctx)
-        except TimeoutError:
+        except TimeoutError as error:
             if limit.expired():
-                raise CallTimeout(f"took longer than {self._spec.timeout:g} s") from None
+                raise CallTimeout(f"took longer than {self._spec.timeout:g} s") from error
             raise
 
 
