@@ -167,6 +167,16 @@ class Settings(BaseSettings):
         ge=1,
         description="Quarantined deliveries kept in each partition; beyond it the oldest go.",
     )
+    archive_events: int = Field(
+        1000,
+        ge=0,
+        description="Released events kept in each partition for `handoff replay` and `handoff explain`; beyond it the "
+        "oldest go. 0: none, and a body leaves with its last job.",
+    )
+    archive_bytes: ByteSize = Field(
+        ByteSize(4 * 1024 * 1024), description="Bytes of bodies that the archive may keep in each partition."
+    )
+    archive_age: Duration = Field(7 * 86400.0, ge=1, description="How long the archive keeps an event at most.")
     log_level: str = Field(
         "INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="Least level that is logged."
     )

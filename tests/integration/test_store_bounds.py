@@ -6,7 +6,9 @@ import pytest
 
 from tests.store_kit import PATIENT, Partition, change, other, to
 from worker.core.sequencing import Policy
+from worker.store.dead import DeadFilter, list_dead
 from worker.store.lanes import Action, Settlement
+from worker.store.pages import Window
 from worker.store.writes import CHUNK, Writes
 
 MANY = 9001  # more than unpack takes, and no multiple of a chunk
@@ -110,5 +112,6 @@ def test_a_dead_letter_of_a_big_body_is_whole(partition: Partition) -> None:
     partition.sequence(body)
     claim = partition.lanes().claim(lanes=1, jobs=1, per_lane=1)
     partition.lanes().settle([Settlement(claim.token, "a", action=Action.BURY)])
-    ((_, fields),) = partition.client.xrange(partition.keys.dead)
-    assert dict(zip(fields[::2], fields[1::2], strict=True))[b"b"] == body
+    (letter,) = list_dead(partition.client, [partition.keys], DeadFilter(), Window(), 9).records
+    assert (letter.size, letter.event_id) == (len(body), "a-1")
+    assert body in partition.client.xrange(partition.keys.inbox)[0][1]

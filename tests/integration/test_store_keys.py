@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.store_kit import PATIENT, Partition, change, other, to
+from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
 from worker.core.handlers import Rate
 from worker.store import keys
 from worker.store.installation import announce_handlers, fix_partitions
@@ -35,12 +35,19 @@ def everything_happens(partition: Partition) -> None:
     announce_handlers(p.client, p.settings, [{"name": "crm"}])
     p.client.set(keys.sweeper(p.settings.prefix), "me", px=60_000)
     p.sequence(change("a", 1), change("a", 2), change("b", 1), other("c", 1), b"not json", route=to("crm", "mail"))
-    p.sequence(change("a", 9), policy=PATIENT, route=to("crm"))
+    p.sequence(change("a", 9), change("a", 1), policy=PATIENT, route=to("crm"))
     claim = p.lanes().claim(lanes=10, jobs=10, per_lane=1)
     p.lanes().settle(
         [
             Settlement(claim.token, "a", action=Action.BURY, attempts=1, error="E", text="e"),
             Settlement(claim.token, "b", action=Action.RETRY, attempts=1, delay_ms=60_000),
+        ]
+    )
+    mail = p.lanes("mail").claim(lanes=10, jobs=10, per_lane=1)
+    p.lanes("mail").settle(
+        [
+            Settlement(mail.token, "a", done=1),
+            Settlement(mail.token, "b", action=Action.BLOCK, attempts=1, error="E"),
         ]
     )
     p.append(change("a", 3))
@@ -49,7 +56,12 @@ def everything_happens(partition: Partition) -> None:
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
 
 
-def test_every_key_on_the_server_is_in_the_table_with_its_type_and_life_time(partition: Partition) -> None:
+def test_every_key_on_the_server_is_in_the_table_with_its_type_and_life_time(any_server_url: str, prefix: str) -> None:
+    with partition_on(any_server_url, prefix, archive_events=10) as partition:
+        _look_at_every_key(partition)
+
+
+def _look_at_every_key(partition: Partition) -> None:
     everything_happens(partition)
     rows = {
         re.compile(re.sub(r"\\\{pNN\\\}", r"\\{p01\\}", re.sub(r"\b[NTXHL]\b", ".+", re.escape(row))) + "$"): row
@@ -83,6 +95,7 @@ def test_a_key_has_one_hash_tag_whatever_the_names_in_it(value: str) -> None:
         made.runner_bell(value),
         made.seen(3),
         *(getattr(made, name) for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine")),
+        *(getattr(made, name) for name in ("dead", "archive", "ids", "ends", "again")),
     ):
         assert key[key.index("{") + 1 : key.index("}")] == "p07"
 
@@ -109,7 +122,7 @@ def test_a_team_of_any_name_goes_through_everything(partition: Partition, team: 
     assert p.lanes().settle([Settlement(claim.token, team, done=3)]) == {team: False}
     mail = p.lanes("mail").claim(lanes=10, jobs=10, per_lane=10)
     assert p.lanes("mail").settle([Settlement(mail.token, team, action=Action.BURY)]) == {team: False}
-    assert p.balanced().in_stream == 0
+    assert p.balanced().waiting == 0
     left = {name.split(":")[0] for name in p.names()}
     assert left == {"inbox", "state", "seen", "team", "owner", "ledger", "dead"}
 

@@ -11,7 +11,7 @@ import redis
 from worker.errors import LeaseLost
 from worker.settings import Settings
 from worker.store.client import connect
-from worker.store.scripts import NAMES, Code, Scripts, owned, source
+from worker.store.scripts import FRAGMENTS, NAMES, Code, Scripts, owned, source
 
 FILES = sorted(file.name for file in files("worker.store").joinpath("lua").iterdir() if file.name.endswith(".lua"))
 
@@ -38,7 +38,7 @@ def codes_in_headers() -> dict[str, set[int]]:
 
 
 def test_every_file_is_a_script_that_is_loaded_and_the_reverse() -> None:
-    assert [f"{name}.lua" for name in sorted(NAMES)] == FILES
+    assert sorted(f"{name}.lua" for name in (*NAMES, *FRAGMENTS)) == FILES
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from worker.core import jobs
+from worker.core import archive, jobs
 from worker.core.changes import Change
 from worker.core.sequencing import Released
+
+ARCHIVED: Final = 2**30
+"""What the archive weighs among the users of a body (store/lua/users.lua); a job weighs 1."""
 
 Route = Callable[[str, Change | None], Sequence[str]]
 """(event type, change) -> names of the handlers that get a job."""
@@ -18,32 +22,45 @@ Route = Callable[[str, Change | None], Sequence[str]]
 class Dispatch:
     """What the released events of one plan turn into.
 
-    ``lanes`` has the jobs of each (handler, lane), in order; ``shared`` how many handlers an entry has jobs for, where
-    more than one; ``unwanted`` the entries that no handler wants; ``counts`` is for the ledger.
+    ``lanes`` has the jobs of each (handler, lane), in order; ``users`` who needs the body of an entry, where more than
+    one does (store/lua/users.lua); ``archive`` the records of all; ``unwanted`` the entries that nobody needs;
+    ``counts`` is for the ledger.
     """
 
     lanes: dict[tuple[str, str], list[str]] = field(default_factory=dict)
-    shared: dict[str, int] = field(default_factory=dict)
+    users: dict[str, int] = field(default_factory=dict)
+    archive: list[str] = field(default_factory=list)
     unwanted: list[str] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
 
 
-def dispatch(released: Iterable[Released], route: Route) -> Dispatch:
-    """A job for each handler that wants an event, in the lane of the event's team."""
+def dispatch(released: Iterable[Released], route: Route, archived_at: int | None = None) -> Dispatch:
+    """A job for each handler that wants an event, in the lane of the event's team.
+
+    ``archived_at`` is the time of release (ms) that the records of the archive get; None where there is none.
+    """
     result = Dispatch()
     routed: Counter[str] = Counter()
+    size, kept = 0, 0
     for item in released:
         event, entry, *_ = item.arrival
         handlers = route(event.type, item.change)
-        if not handlers:
+        users = len(handlers) if archived_at is None else len(handlers) + ARCHIVED
+        if not users:
             result.unwanted.append(entry)
             continue
-        if len(handlers) > 1:
-            result.shared[entry] = len(handlers)
         result.counts["stored"] += 1
-        job = jobs.encode(item, shared=len(handlers) > 1)
+        shared = users not in (1, ARCHIVED)
+        if shared:
+            result.users[entry] = users
+        job = jobs.encode(item, shared=users > 1)
+        if archived_at is not None:
+            result.archive.append(archive.encode(event.id, handlers, archived_at, job))
+            size += item.arrival.size
+            kept += not handlers
         routed.update(handlers)
         for handler in handlers:
             result.lanes.setdefault((handler, event.team), []).append(job)
     result.counts.update({f"routed:{handler}": count for handler, count in routed.items()})
+    result.counts.update(kept=kept, archive_bytes=size)
     return result

@@ -24,6 +24,7 @@ from worker.runtime.process import Process
 from worker.runtime.registry import router
 from worker.runtime.sweeper import PERIOD
 from worker.settings import Settings
+from worker.store.archive import Archive
 from worker.store.batch import Batch
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Code
@@ -67,6 +68,8 @@ class Sequencer:
             process.client, process.scripts, PartitionKeys(settings.prefix, partition), settings
         )
         self._route: Route = router(process.registry)
+        keys = PartitionKeys(settings.prefix, partition)
+        self._archive = Archive(process.client, process.scripts, keys, settings) if settings.archive_events else None
 
     def run(self) -> int:
         """Sequence until the inbox is empty or the slice is over; the number of deliveries read. Never raises."""
@@ -141,6 +144,8 @@ class Sequencer:
         committed = self._store.commit(lease, batch, decided, self._route, self._quarantine_max)
         for handler in committed.bells:
             self._process.bells.runner(handler, self._process.registry[handler].queue, self._partition)
+        if self._archive is not None and decided.released:
+            self._archive.trim(batch.now)
         for item in decided.quarantined:
             log.warning("quarantined", partition=self._partition, entry=item.entry, reason=item.reason)
         for delivery in batch.deliveries:

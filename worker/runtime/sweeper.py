@@ -26,6 +26,7 @@ from worker.doorbell import Doorbell
 from worker.errors import BrokerUnavailable, ConfigurationError, StoreError
 from worker.settings import Settings
 from worker.store import keys
+from worker.store.archive import Archive
 from worker.store.client import connect, unavailable_as_error
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys
@@ -35,6 +36,7 @@ from worker.store.scripts import Scripts
 PERIOD: Final = 0.5  # seconds between sweeps when nothing is due sooner
 LEAST: Final = 0.02  # seconds; two things due a millisecond apart are one sweep
 LEASE_MS: Final = 2000
+TRIM_EVERY: Final = 60.0  # seconds
 TIMEOUT: Final = 1.0  # seconds for one command, so that a sweeper on a dead connection gives up before its lease
 
 log = structlog.get_logger("handoff.sweeper")
@@ -53,6 +55,7 @@ class Sweeper:
         self._partitions: int | None = None
         self._stopped = threading.Event()
         self._failing = False
+        self._trim_at = 0.0
 
     def run(self) -> None:
         """Sweep until ``stop``. What fails is tried again in the next round: nothing here is lost by waiting."""
@@ -97,8 +100,20 @@ class Sweeper:
                 self._bell.ring_runner(name, self._registry[name].queue, partition)
             if found.in_ms is not None:
                 soonest = min(soonest, found.in_ms / 1000)
+        self._trim()
         # With thousands of partitions a round takes long itself; half of the time is enough to spend on them.
         return max(LEAST, soonest, time.monotonic() - began)
+
+    def _trim(self) -> None:
+        """Let old records go out of the archives of partitions where nothing happens; and all, once it is off."""
+        if time.monotonic() < self._trim_at:
+            return
+        self._trim_at = time.monotonic() + TRIM_EVERY
+        with unavailable_as_error():
+            seconds: Any = self._client.time()
+        for partition in range(self._partitions or 0):
+            keys_of = PartitionKeys(self._settings.prefix, partition)
+            Archive(self._client, self._scripts, keys_of, self._settings).trim(seconds[0] * 1000)
 
     def _lead(self) -> bool:
         key = keys.sweeper(self._settings.prefix)

@@ -11,9 +11,9 @@ P:handlers             hash   handler name -> its definition as JSON, written by
 P:rate:{H}             list   calls of handler H granted lately, "ms count"                the rate's own time
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
-                              (optional). Appended by the ingress; an entry stays where    or its last job ended
-                              it is while it waits, is held, or has jobs: a body is
-                              stored once.
+                              (optional). Appended by the ingress; an entry stays where    or nobody needs it
+                              it is while it waits, is held, has jobs or dead letters,
+                              or is in the archive: a body is stored once.
 P:{pNN}:state          hash   cursor (last entry read), fence (last token given), lateness for ever
 P:{pNN}:lease          string the sequencer's fencing token                                seconds
 P:{pNN}:bell           string a doorbell to the sequencer is out, or it is at work         seconds
@@ -29,10 +29,16 @@ P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first         
 P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
 P:{pNN}:blocked:H      hash   lane -> JSON {why, at, by, error}: a person has to let it on until let on
-P:{pNN}:refs           hash   entry id -> handlers still to finish it, where over one      until the last ends
+P:{pNN}:refs           hash   entry id -> its users (lua/users.lua), where over one        until one is left
+P:{pNN}:archive        list   records of released events, oldest first (core/archive.py)   HANDOFF_ARCHIVE_*
+P:{pNN}:ids            hash   mark of an event id -> "entry", for one that was held        with the record
+                              "entry first": the first missing number below it
+P:{pNN}:ends           hash   "entry handler" -> "done|discarded|... ms attempts"          with the record
+P:{pNN}:again          list   "mark entry" of duplicates dropped lately                    as many as records
 P:{pNN}:ledger         hash   counters (store/ledger.py)                                   for ever
 P:{pNN}:quarantine     stream b body, t team, reason, inbox entry id                       HANDOFF_QUARANTINE_MAX
-P:{pNN}:dead           stream given-up jobs with body, error and attempts                  until a person acts
+P:{pNN}:dead           stream given-up jobs with error and attempts; the body stays in the until a person acts
+                              inbox
 ====================== ====== ============================================================ ==========================
 
 P is ``HANDOFF_PREFIX``, NN the partition, T a team, H a handler, L a lane (the ordering key's value), X a prospect's
@@ -43,6 +49,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, field
+from typing import Final
 
 
 def partition_of(team: str, partitions: int) -> int:
@@ -67,6 +74,12 @@ def rate(prefix: str, handler: str) -> str:
     return f"{prefix}:rate:{{{handler}}}"
 
 
+_FIXED: Final = (
+    *("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine", "dead"),
+    *("archive", "ids", "ends", "again"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionKeys:
     """The keys of one partition. The fixed ones are made once; the others are methods."""
@@ -83,11 +96,15 @@ class PartitionKeys:
     ledger: str = field(init=False)
     quarantine: str = field(init=False)
     dead: str = field(init=False)
+    archive: str = field(init=False)
+    ids: str = field(init=False)
+    ends: str = field(init=False)
+    again: str = field(init=False)
 
     def __post_init__(self) -> None:
         base = f"{self.prefix}:{{p{self.partition:02d}}}"
         object.__setattr__(self, "base", base)
-        for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine", "dead"):
+        for name in _FIXED:
             object.__setattr__(self, name, f"{base}:{name}")
 
     def runner_bell(self, handler: str) -> str:

@@ -80,15 +80,28 @@ class Action(StrEnum):
     RELEASE = "release"
     RETRY = "retry"
     RETURN = "return"
+    BLOCK = "block"
     BURY = "bury"
+
+
+class Dead(NamedTuple):
+    """How a job was given up: its attempts, those that failed, and the error that ended it."""
+
+    attempts: int
+    failed: Sequence[Attempt]
+    error: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """What became of a lane claimed under ``token``: so many jobs done and discarded from its head, then ``action``.
 
-    For RETRY, ``delay_ms`` and the attempts so far; for RETURN, those attempts; for BURY, those and the error that
-    ended it.
+    For RETRY and BLOCK, ``delay_ms`` and the attempts so far; for RETURN, those attempts; BURY gives up the job that is
+    first then, with those and the error that ended it, and releases the lane.
+
+    Where jobs ended in another order, ``ended`` has a letter for each from the head of the lane, and the counts are not
+    used: ``d`` done, ``x`` discarded, ``D`` given up (its details are next in ``dead``), ``.`` stays.
     """
 
     token: int
@@ -101,6 +114,20 @@ class Settlement:
     failed: Sequence[Attempt] = ()
     error: str = ""
     text: str = ""
+    ended: str = ""
+    dead: Sequence[Dead] = ()
+
+    def words(self) -> list[Word]:
+        """The settlement as ``settle.lua`` takes it."""
+        ended, dead, action = self.ended or "d" * self.done + "x" * self.discarded, list(self.dead), self.action
+        if action is Action.BURY:
+            ended, action = ended + "D", Action.RELEASE
+            dead.append(Dead(self.attempts, self.failed, self.error, self.text))
+        words: list[Word] = [self.token, self.lane, ended, action, self.delay_ms, self.attempts]
+        words += (_encode(self.failed), self.error, len(dead))
+        for letter in dead:
+            words += (letter.attempts, _encode(letter.failed), letter.error, letter.text)
+        return words
 
 
 class LaneStore:
@@ -114,7 +141,8 @@ class LaneStore:
         lanes = keys.lane(handler, "")
         self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes, keys.blocked(handler)]
         self._inbox = keys.inbox
-        self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead, lanes]
+        self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead]
+        self._settle_keys += [keys.blocked(handler), keys.ends, lanes]
         self._renew_keys = [ready, claims]
 
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
@@ -153,8 +181,7 @@ class LaneStore:
         """Write outcomes. For each lane that was still ours: whether it has jobs left; the lost ones are missing."""
         words: list[Word] = [LEASE_MS, self._handler]
         for item in settlements:
-            words += (item.token, item.lane, item.done, item.discarded, item.action, item.delay_ms, item.attempts)
-            words += (_encode(item.failed), item.error, item.text)
+            words += item.words()
         answers = self._scripts.run("settle", self._settle_keys, words)
         return {item.lane: bool(answer) for item, answer in zip(settlements, answers, strict=True) if answer >= 0}
 

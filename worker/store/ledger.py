@@ -8,11 +8,15 @@ duplicates            deliveries whose event id had been seen
 quarantined           deliveries that could not be understood, or not told from a duplicate
 proofs                entries that prove a gap empty, which carry no event
 released              events put out in order
-stored                events whose body is kept because handlers have jobs for them
+stored                events whose body is kept: for jobs, dead letters or the archive
+kept                  those of them that no job waits for
+archive_bytes         the sum of the bodies that the archive keeps; records that it let go
+trimmed
 late, stale, twins    events below the watermark; of those, overtaken ones; events that share a number
 gaps, overflowed      gaps given up; of those, because too many events were held
-routed:H done:H       jobs of handler H: given to it; succeeded; discarded by it or its ``when``; given up;
-discarded:H dead:H    failed attempts that are tried again
+routed:H done:H       jobs of handler H: given to it; succeeded; discarded by it or its ``when``; absorbed by a later
+discarded:H           one of their prospect; given up; failed attempts that are tried again
+conflated:H dead:H
 retried:H
 ====================  ==============================================================================================
 """
@@ -61,11 +65,12 @@ class HandlerBooks:
     retried: int
     waiting: int
     counted: bool = True
+    conflated: int = 0
 
     @property
     def drift(self) -> int:
         """Jobs that are missing (positive) or too many (negative); 0 when the books are right."""
-        return self.routed - self.done - self.discarded - self.dead - self.waiting
+        return self.routed - self.done - self.discarded - self.conflated - self.dead - self.waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,11 @@ class PartitionBooks:
         return self.accepted - ended(self.ledger) - self.held - self.unread
 
     @property
+    def waiting(self) -> int:
+        """Accepted deliveries that somebody still has to work on."""
+        return self.in_stream - self.ledger.get("kept", 0)
+
+    @property
     def stream_drift(self) -> int:
         """Bodies in the stream that nothing needs (positive), or that are needed and gone (negative)."""
         return self.in_stream - self.unread - self.held - self.ledger.get("stored", 0)
@@ -107,7 +117,7 @@ def ended(ledger: Mapping[str, int]) -> int:
 
 def waiting_jobs(ledger: Mapping[str, int], handler: str) -> int:
     """Jobs of ``handler`` that the ledger says are in its lanes."""
-    gone = sum(ledger.get(f"{name}:{handler}", 0) for name in ("done", "discarded", "dead"))
+    gone = sum(ledger.get(f"{name}:{handler}", 0) for name in ("done", "discarded", "conflated", "dead"))
     return ledger.get(f"routed:{handler}", 0) - gone
 
 
@@ -156,6 +166,7 @@ def take(scripts: Scripts, keys: PartitionKeys, handlers: Iterable[str], bounds:
                 retried=ledger.get(f"retried:{name}", 0),
                 waiting=jobs if jobs >= 0 else waiting_jobs(ledger, name),
                 counted=jobs >= 0,
+                conflated=ledger.get(f"conflated:{name}", 0),
             )
             for name, jobs in zip(names, waiting, strict=True)
         },

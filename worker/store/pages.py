@@ -105,7 +105,7 @@ def _records(client: redis.Redis, partition: int, key: str, window: Window, pars
             answer: Any = client.xrevrange(key, high, low, count)
         else:
             answer = client.xrange(key, low, high, count)
-        page = [(entry.decode(), _as_mapping(fields)) for entry, fields in answer]
+        page = [(entry.decode(), as_mapping(fields)) for entry, fields in answer]
         size = sum(len(value) for _, fields in page for value in fields.values())
         wanted = [parse(partition, entry, fields) for entry, fields in page]
         full, last = len(page) == count, page[-1][0] if page else ""
@@ -120,6 +120,6 @@ def _records(client: redis.Redis, partition: int, key: str, window: Window, pars
         count = max(1, min(count * 4, MOST_PAGE, PAGE_BYTES * count // (size + 1)))
 
 
-def _as_mapping(fields: Any) -> Fields:
+def as_mapping(fields: Any) -> Fields:
     """An entry's fields however the client reads them: our own leave XRANGE's as a flat list (store/client.py)."""
     return fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))

@@ -6,6 +6,7 @@ not know it (redis-py does both). Codes become typed errors here and nowhere els
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
@@ -17,7 +18,20 @@ import redis
 from worker.errors import LeaseLost
 from worker.store.client import unavailable_as_error
 
-NAMES: Final = ("acquire", "audit", "claim", "commit", "due", "look", "release", "renew", "settle", "take", "unread")
+NAMES: Final = (
+    "acquire",
+    "audit",
+    "claim",
+    "commit",
+    "due",
+    "look",
+    "release",
+    "renew",
+    "settle",
+    "take",
+    "trim",
+    "unread",
+)
 
 Word = str | bytes | int | float
 
@@ -34,9 +48,16 @@ class Code(IntEnum):
     BUSY = 0  # acquire: another sequencer has the lease
 
 
+INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
+FRAGMENTS: Final = ("users",)
+"""Files that are no scripts, but parts of some."""
+
+
 @cache
 def source(name: str) -> str:
-    return files("worker.store").joinpath("lua", f"{name}.lua").read_text()
+    """A script as the server gets it: each line ``--#include name`` is replaced by that file."""
+    text = files("worker.store").joinpath("lua", f"{name}.lua").read_text()
+    return INCLUDE.sub(lambda found: source(found[1]), text)
 
 
 class Scripts:

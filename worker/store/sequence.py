@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import redis
 
+from worker.core.archive import index_mark
 from worker.core.dispatch import Dispatch, Route, dispatch
 from worker.core.envelope import Envelope, Unreadable, read
 from worker.core.lateness import Lateness
@@ -80,6 +81,7 @@ class SequenceStore:
         self._keys = keys
         self._memory_ms = int(settings.memory * 1000)
         self._half_window_ms = max(1, int(settings.dedup_window * 500))
+        self._archives = settings.archive_events > 0
 
     def acquire(self) -> Lease | None:
         """The lease with a new token, or None when another process has it."""
@@ -165,13 +167,15 @@ class SequenceStore:
         """
         entries = [delivery[0] for delivery in batch.deliveries]
         cursor = entries[-1] if entries else lease.cursor
-        dispatched = dispatch(plan.released, route)
+        dispatched = dispatch(plan.released, route, batch.now if self._archives else None)
         writes = Writes()
         # A script that meets an error (a key of another type) stays done up to there, and is tried again. So what makes
         # a delivery look finished comes last: an error may then double a job, but never lose one.
         bells = self._write_jobs(writes, dispatched, batch.now)
         self._write_held(writes, plan)
         self._write_quarantine(writes, batch, plan, quarantine_max)
+        if self._archives:
+            self._write_archive(writes, batch, plan, dispatched)
         self._write_memory(writes, plan, batch.now)
         quarantined = [item.entry for item in plan.quarantined]
         writes.add("XDEL", self._keys.inbox, plan.duplicates + plan.proofs + quarantined + dispatched.unwanted)
@@ -250,8 +254,34 @@ class SequenceStore:
         for handler, scores in ready.items():
             # NX: a lane that is claimed or backing off keeps its time.
             writes.add("ZADD", keys.ready(handler), scores, always=["NX"])
-        writes.add("HSET", keys.refs, [word for pair in dispatched.shared.items() for word in pair])
+        writes.add("HSET", keys.refs, [word for pair in dispatched.users.items() for word in pair])
         return list(ready)
+
+    def _write_archive(self, writes: Writes, batch: Batch, plan: Plan, dispatched: Dispatch) -> None:
+        """Records of what goes out, and the index by which an event is found from when it is held on."""
+        keys = self._keys
+        writes.add("RPUSH", keys.archive, dispatched.archive)
+        waited = {arrival.entry for arrival in plan.unheld}
+        index: list[Word] = []
+        for item in plan.released:
+            event, entry, *_ = item.arrival
+            if entry not in waited:  # the index has it already, with what it waited for
+                index += (index_mark(event.id), entry)
+        for entry, arrival in plan.held.items():
+            watermark = plan.teams[arrival.event.team].watermark
+            first = "-" if watermark is None else watermark + 1
+            index += (index_mark(arrival.event.id), f"{entry} {first}")
+        writes.add("HSET", keys.ids, index)
+        if plan.duplicates:
+            duplicates = set(plan.duplicates)
+            again = [
+                f"{index_mark(delivery.content.id)} {delivery.entry}"
+                for delivery in batch.deliveries
+                if isinstance(delivery, Delivery)
+                and delivery.entry in duplicates
+                and isinstance(delivery.content, Envelope)
+            ]
+            writes.add("RPUSH", keys.again, again)
 
     def _write_quarantine(self, writes: Writes, batch: Batch, plan: Plan, most: int) -> None:
         for item in plan.quarantined:

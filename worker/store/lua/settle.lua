@@ -1,109 +1,123 @@
 #!lua flags=allow-oom
 -- Write what became of claimed jobs, for any number of lanes.
 --
--- KEYS  1 ready   2 claims   3 trouble   4 refs   5 inbox   6 ledger   7 dead
---       8 prefix of the handler's lane keys (same hash tag)
+-- KEYS  1 ready   2 claims   3 trouble   4 refs   5 inbox   6 ledger   7 dead   8 blocked   9 ends
+--       10 prefix of the handler's lane keys (same hash tag)
 -- ARGV  1 lease ms   2 handler
---       then per lane, ten words:
---         token, lane, done, discarded, action, delay ms, attempts, trouble, error class, error text
---       done + discarded jobs leave the head of the lane; then the action is applied to what is left:
+--       then per lane: token, lane, ended, action, delay ms, attempts, trouble, error class, number of dead letters,
+--       and for each of those: attempts, trouble, error class, error text
+--       ended has a letter for each job from the head of the lane:
+--         d  done   x  discarded   D  given up: to the dead letters   .  it stays, before all that has no letter
+--       then the action is applied to what is left:
 --         hold     the caller goes on with the rest of its jobs
 --         release  the lane is due again at once, if it has jobs
 --         retry    its first job failed; the lane is due after delay; attempts and trouble are remembered
 --         return   as release, but its first job was tried before: attempts and trouble are remembered
---         bury     its first job is given up: to the dead letters; the lane is due again at once
+--         block    its first job ran out of attempts; nothing of the lane is due until a person says so
 -- Returns  one word per lane:   1 OK, it has jobs   0 DONE, it is empty now   -1 LEASE_LOST, nothing was written for it
 --
--- A body leaves the inbox with its last job. All of a lane's outcome is written here or none of it.
+-- A body leaves the inbox with its last user. All of a lane's outcome is written here or none of it.
+--#include users
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local handler = ARGV[2]
-local done, discarded, buried, retried = 0, 0, 0, 0
-local freed = {}
+local users = users_of(KEYS[4], KEYS[5], KEYS[6])
+local counts = {done = 0, discarded = 0, dead = 0, retried = 0}
+local ends = {}
+local any_blocked = redis.call('EXISTS', KEYS[8]) == 1
 
-local function finish(job)
+local WORDS = {d = 'done', x = 'discarded', D = 'dead'}
+
+local function finish(job, letter, attempts)
   local entry, shared = string.match(job, '^(%S+) (%S+)')
-  if shared == '1' then
-    if redis.call('HINCRBY', KEYS[4], entry, -1) > 0 then
-      return
-    end
-    redis.call('HDEL', KEYS[4], entry)
+  local word = WORDS[letter]
+  counts[word] = counts[word] + 1
+  if letter ~= 'D' and shared == '0' then
+    users.freed[#users.freed + 1] = entry
+  elseif users.move(entry, 1, letter == 'D' and DEAD or 0) then
+    ends[#ends + 1] = entry .. ' ' .. handler
+    ends[#ends + 1] = string.format('%s %.0f %s', word, now, attempts)
   end
-  freed[#freed + 1] = entry
 end
 
-local function bury(lane, job, at)
-  local entry = string.match(job, '^%S+')
-  local stored = redis.call('XRANGE', KEYS[5], entry, entry)[1]
-  local fields = stored and stored[2] or {}
-  redis.call('XADD', KEYS[7], '*', 'handler', handler, 'lane', lane, 'job', job, 'attempts', ARGV[at + 5],
-    'trouble', ARGV[at + 6], 'error', ARGV[at + 7], 'text', ARGV[at + 8], unpack(fields))
+local function due(lane, at)
+  redis.call('ZADD', KEYS[1], any_blocked and redis.call('HEXISTS', KEYS[8], lane) == 1 and '+inf' or at, lane)
 end
 
 local result = {}
-for word = 3, #ARGV, 10 do
-  local token, at = ARGV[word], word + 1
-  local lane, action = ARGV[at], ARGV[at + 3]
+local at = 3
+while at <= #ARGV do
+  local token, lane, ended, action = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local delay, attempts, trouble, error = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+  local dead = at + 9
+  at = dead + 4 * ARGV[at + 8]
   local claim = redis.call('HGET', KEYS[2], lane)
-  local holder, _, count, careful = string.match(claim or '', '^(%d+) (%d+) (%d+) (%d+)')
+  local holder, tried, count, careful = string.match(claim or '', '^(%d+) (%d+) (%d+) (%d+)')
   if holder ~= token then
     result[#result + 1] = -1
   else
-    local key = KEYS[8] .. lane
-    local ended = ARGV[at + 1] + ARGV[at + 2]
-    if ended > 0 then
-      for _, job in ipairs(redis.call('LPOP', key, ended) or {}) do
-        finish(job)
+    local key = KEYS[10] .. lane
+    local stays = {}
+    if #ended > 0 then
+      for index, job in ipairs(redis.call('LPOP', key, #ended) or {}) do
+        local letter = string.sub(ended, index, index)
+        if letter == '.' then
+          stays[#stays + 1] = job
+        else
+          local took = math.max(1, index == 1 and tonumber(tried) or 1)
+          if letter == 'D' then
+            took = ARGV[dead]
+            redis.call('XADD', KEYS[7], '*', 'handler', handler, 'lane', lane, 'job', job, 'attempts', took,
+              'trouble', ARGV[dead + 1], 'error', ARGV[dead + 2], 'text', ARGV[dead + 3])
+            dead = dead + 4
+          end
+          finish(job, letter, took)
+        end
       end
-      done = done + ARGV[at + 1]
-      discarded = discarded + ARGV[at + 2]
+      for index = #stays, 1, -1 do
+        redis.call('LPUSH', key, stays[index])
+      end
       redis.call('HDEL', KEYS[3], lane)
     end
-    if action == 'bury' then
-      local job = redis.call('LPOP', key)
-      if job then
-        bury(lane, job, at)
-        finish(job)
-        buried = buried + 1
-      end
-      redis.call('HDEL', KEYS[3], lane)
-    end
+    local gone = #ended - #stays
     local left = redis.call('EXISTS', key)
-    careful = math.max(0, careful - ended - (action == 'bury' and 1 or 0))
+    careful = math.max(0, careful - gone)
     if action == 'hold' then
-      local claimed = count - ended
+      local claimed = count - gone
       redis.call('HSET', KEYS[2], lane, token .. ' ' .. (claimed == 1 and 1 or 0) .. ' ' .. claimed .. ' ' .. careful)
       redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
       redis.call('HDEL', KEYS[2], lane)
-    elseif action == 'retry' or (action == 'return' and ARGV[at + 5] ~= '0') then
-      redis.call('HSET', KEYS[2], lane, '0 ' .. ARGV[at + 5] .. ' 0 ' .. careful)
-      redis.call('HSET', KEYS[3], lane, ARGV[at + 6])
-      redis.call('ZADD', KEYS[1], now + ARGV[at + 4], lane)
-      retried = retried + (action == 'retry' and 1 or 0)
+    elseif action == 'retry' or action == 'block' or (action == 'return' and attempts ~= '0') then
+      redis.call('HSET', KEYS[2], lane, '0 ' .. attempts .. ' 0 ' .. careful)
+      redis.call('HSET', KEYS[3], lane, trouble)
+      if action == 'block' then
+        redis.call('HSET', KEYS[8], lane, cjson.encode({why = 'exhausted', at = now, by = handler, error = error}))
+        redis.call('ZADD', KEYS[1], '+inf', lane)
+      else
+        due(lane, now + delay)
+      end
+      counts.retried = counts.retried + (action == 'retry' and 1 or 0)
     else
       if careful > 0 then
         redis.call('HSET', KEYS[2], lane, '0 0 0 ' .. careful)
       else
         redis.call('HDEL', KEYS[2], lane)
       end
-      redis.call('ZADD', KEYS[1], now, lane)
+      due(lane, now)
     end
     result[#result + 1] = left
   end
 end
 
-for from = 1, #freed, 1000 do
-  redis.call('XDEL', KEYS[5], unpack(freed, from, math.min(from + 999, #freed)))
-end
-local counts = {done = done, discarded = discarded, dead = buried, retried = retried}
 for name, count in pairs(counts) do
   if count > 0 then
     redis.call('HINCRBY', KEYS[6], name .. ':' .. handler, count)
   end
 end
-if #freed > 0 then
-  redis.call('HINCRBY', KEYS[6], 'stored', -#freed)
+for from = 1, #ends, 2000 do
+  redis.call('HSET', KEYS[9], unpack(ends, from, math.min(from + 1999, #ends)))
 end
+users.finish()
 return result
