@@ -13,7 +13,8 @@ from typing import Any
 
 import redis
 
-from tests.store_kit import AT_ONCE, Partition, Route, to
+from tests.store_kit import AT_ONCE, Partition, to
+from worker.core.dispatch import Route
 from worker.core.sequencing import Policy
 from worker.settings import Settings
 from worker.store.client import connect
@@ -106,7 +107,7 @@ class Installation:
 def describe(name: str, **other: Any) -> dict[str, Any]:
     """What ``HandlerSpec.describe`` gives."""
     described = {"name": name, "function": f"app.{name}", "on": "assignee changes", "when": False, "queue": f"q.{name}"}
-    return described | {"retries": 5, "timeout": 10.0, "rate": "100/10s", "concurrency": 64, "async": True} | other
+    return described | {"attempts": 5, "timeout": 10.0, "rate": "100/10s", "concurrency": 64, "async": True} | other
 
 
 def shape(value: Any) -> Any:

@@ -27,13 +27,7 @@ AT_ONCE = Backoff(base=0.0, cap=0.0)
 
 def spec_of(function: Callable[..., Any], **options: Any) -> HandlerSpec:
     """``function`` as ``@handler(...)`` would define it, by the name "crm"."""
-    fields = dict.fromkeys(("on", "when", "backoff", "rate", "concurrency", "forward", "classify"))
-    defaults = {"name": "crm", "queue": "q", "retries": 10, "timeout": 30.0}
-    accepted = {name: value for name, value in (fields | defaults | options).items() if name in _PARAMETERS}
-    return define(function, **accepted)
-
-
-_PARAMETERS = set(define.__annotations__) - {"return", "function"}
+    return define(function, **{"name": "crm", "queue": "q"} | options)
 
 
 def claimed(

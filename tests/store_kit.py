@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import redis
 
-from worker.core.changes import Change
+from worker.core.dispatch import Route, Terms
 from worker.core.lateness import GapWait
 from worker.core.sequencing import Plan, Policy, plan
 from worker.settings import Settings
@@ -29,12 +29,11 @@ PATIENT = Policy(gap_wait=GapWait(fixed_ms=3_600_000))
 
 HANDLERS = ("crm", "mail", "audit")
 
-Route = Callable[[str, Change | None], Sequence[str]]
 
-
-def to(*handlers: str) -> Route:
-    """Everything goes to these handlers."""
-    return lambda _type, _change: handlers
+def to(*handlers: str | Terms) -> Route:
+    """Everything goes to these handlers, by team where no terms are named."""
+    terms = [Terms(handler) if isinstance(handler, str) else handler for handler in handlers]
+    return lambda _type, _change: terms
 
 
 TO_CRM = to("crm")

@@ -2,7 +2,7 @@
 
 from worker import AssigneeChange, Context, Retry, handler
 
-@handler(queue="crm", rate="100/10s", retries=10, timeout=10)
+@handler(queue="crm", rate="100/10s", attempts=10, timeout=10)
 async def push_owner(change: AssigneeChange, ctx: Context) -> None:
     ...
 """

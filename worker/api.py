@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import isnan
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from worker.core.events import Event
 from worker.core.handlers import DEFAULT_QUEUE, Forward, HandlerSpec, define
+from worker.core.lanes import OrderBy, escaped
 from worker.core.retry import Backoff
 from worker.errors import ConfigurationError
 
@@ -65,8 +66,7 @@ class Context:
     @property
     def idempotency_key(self) -> str:
         # Handlers' names have no colon. A team's that has one must not read like another team's with another event.
-        team = self._event.team_id.replace("%", "%25").replace(":", "%3A")
-        return f"{team}:{self._event.id}:{self.handler}"
+        return f"{escaped(self._event.team_id)}:{self._event.id}:{self.handler}"
 
     @property
     def log(self) -> FilteringBoundLogger:
@@ -91,11 +91,20 @@ def handler(
     on: str | Iterable[str] | None = None,
     when: Callable[[Any], bool] | None = None,
     queue: str = DEFAULT_QUEUE,
-    retries: int = 10,
+    attempts: int | None = None,
+    retries: int | None = None,
     timeout: float = 30.0,
     backoff: Backoff | None = None,
     rate: str | None = None,
+    team_rate: str | None = None,
     concurrency: int | None = None,
+    order_by: OrderBy = "team",
+    on_exhausted: Literal["dead_letter", "block"] = "dead_letter",
+    late: Literal["skip_stale", "all"] = "skip_stale",
+    unchanged: bool = False,
+    conflate: bool = False,
+    batch: int | None = None,
+    batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
 ) -> Callable[[Function], Function]: ...
 
@@ -108,11 +117,20 @@ def handler(
     on: str | Iterable[str] | None = None,
     when: Callable[[Any], bool] | None = None,
     queue: str = DEFAULT_QUEUE,
-    retries: int = 10,
+    attempts: int | None = None,
+    retries: int | None = None,
     timeout: float = 30.0,
     backoff: Backoff | None = None,
     rate: str | None = None,
+    team_rate: str | None = None,
     concurrency: int | None = None,
+    order_by: OrderBy = "team",
+    on_exhausted: Literal["dead_letter", "block"] = "dead_letter",
+    late: Literal["skip_stale", "all"] = "skip_stale",
+    unchanged: bool = False,
+    conflate: bool = False,
+    batch: int | None = None,
+    batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
 ) -> Callable[..., Any]:
     """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
@@ -122,10 +140,18 @@ def handler(
       Without it, the handler gets every change of an owner as ``AssigneeChange``.
     - ``when``: asked just before a call; False discards the job.
     - ``queue``: the Celery queue that its work is announced on.
-    - ``retries``: attempts after the first, before a job becomes a dead letter; ``backoff`` spaces them.
+    - ``attempts``: calls for one job at most, default 11; ``backoff`` spaces them. ``retries=n`` is ``attempts=n+1``.
     - ``timeout``: seconds that one call may take.
-    - ``rate``: the most calls per time over all workers, such as ``"100/10s"``.
-    - ``concurrency``: teams worked on at once by one worker process; default 64 for ``async def``, 1 otherwise.
+    - ``rate``: the most calls per time over all workers, such as ``"100/10s"``; ``team_rate``: the same of each team.
+    - ``concurrency``: lanes worked on at once by one worker process; default 64 for ``async def``, 1 otherwise.
+    - ``order_by``: what is one line, called one after another: a ``"team"``, a ``"prospect"``, or None for no order.
+    - ``on_exhausted``: after the last attempt, ``"dead_letter"`` and on with the next job, or ``"block"``: the lane
+      waits for a person.
+    - ``late``: ``"all"`` brings changes that a newer one of the prospect has overtaken too, with ``change.stale``.
+    - ``unchanged``: True brings events that name the owner there is, with ``change.kind`` ``"unchanged"``.
+    - ``conflate``: in a lane that has backed up, the waiting changes of a prospect become one.
+    - ``batch``: the function is ``(changes, ctx)`` and gets up to so many at once, from many lanes; it waits up to
+      ``batch_wait`` seconds (default 0.1) for them.
     - ``classify``: asked about each exception that is not one of the outcomes; answers with ``Retry(...)``,
       ``DeadLetter(...)`` or ``Discard(...)``, or None for the default policy (core/failures.py).
 
@@ -140,11 +166,20 @@ def handler(
                 on=on,
                 when=when,
                 queue=queue,
+                attempts=attempts,
                 retries=retries,
                 timeout=timeout,
                 backoff=backoff,
                 rate=rate,
+                team_rate=team_rate,
                 concurrency=concurrency,
+                order_by=order_by,
+                on_exhausted=on_exhausted,
+                late=late,
+                unchanged=unchanged,
+                conflate=conflate,
+                batch=batch,
+                batch_wait=batch_wait,
                 classify=classify,
             )
         )
@@ -161,14 +196,24 @@ def route(
     name: str | None = None,
     on: str | Iterable[str] | None = None,
     when: Callable[[Any], bool] | None = None,
-    retries: int = 10,
+    attempts: int | None = None,
+    retries: int | None = None,
+    timeout: float = 30.0,
+    backoff: Backoff | None = None,
     rate: str | None = None,
+    team_rate: str | None = None,
+    order_by: OrderBy = "team",
+    on_exhausted: Literal["dead_letter", "block"] = "dead_letter",
+    late: Literal["skip_stale", "all"] = "skip_stale",
+    unchanged: bool = False,
+    conflate: bool = False,
 ) -> None:
     """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue.
 
     ``broker`` is that application's broker URL, if it is not ``HANDOFF_BROKER_URL``. The task gets one argument,
     ``AssigneeChange.as_dict()`` (with ``on``: the event's document), and the idempotency key as its task id. Tasks are
-    sent in order; how the far side runs them is the far side's. The other options are ``handler``'s.
+    sent in order; how the far side runs them is the far side's. The other options are ``handler``'s; ``attempts`` and
+    ``timeout`` are those of the sending.
     """
 
     def unbound(_subject: object, _ctx: Context) -> None:
@@ -183,13 +228,17 @@ def route(
         name=name or to,
         on=on,
         when=when,
-        queue=DEFAULT_QUEUE,
+        attempts=attempts,
         retries=retries,
-        timeout=30.0,
-        backoff=None,
+        timeout=timeout,
+        backoff=backoff,
         rate=rate,
-        concurrency=None,
-        classify=None,
+        team_rate=team_rate,
+        order_by=order_by,
+        on_exhausted=on_exhausted,
+        late=late,
+        unchanged=unchanged,
+        conflate=conflate,
     )
     _add(replace(spec, forward=Forward(to, queue, broker)))
 

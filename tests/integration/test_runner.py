@@ -116,7 +116,7 @@ def test_a_job_that_fails_for_good_becomes_a_dead_letter_with_its_history(
 ) -> None:
     partition.sequence(*(change("a", seq) for seq in (1, 2, 3)))
     calls = Calls(a2=raising(ValueError("never")))
-    answer(partition, made(calls, retries=2))
+    answer(partition, made(calls, attempts=3))
     assert calls.of("a") == [(1, 1), (2, 1), (2, 2), (2, 3), (3, 1)]
     (letter,) = dead(partition)
     assert (letter[b"attempts"], letter[b"error"]) == (b"3", b"ValueError")
@@ -153,7 +153,7 @@ def test_a_job_that_takes_its_process_with_it_is_buried_in_the_end(
         lanes.claim(lanes=1, jobs=9, per_lane=9)
         partition.client.zadd(partition.keys.ready("crm"), {"a": 1})
     calls = Calls()
-    answer(partition, made(calls, retries=2))
+    answer(partition, made(calls, attempts=3))
     assert (calls.of("a"), calls.of("b")) == ([(2, 1)], [(1, 1)])
     (letter,) = dead(partition)
     assert (letter[b"error"], letter[b"attempts"]) == (b"WorkerLost", b"3")

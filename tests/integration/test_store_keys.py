@@ -7,7 +7,9 @@ import re
 import pytest
 
 from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
+from worker.core.dispatch import Terms
 from worker.core.handlers import Rate
+from worker.core.lanes import escaped
 from worker.store import keys
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
@@ -109,19 +111,20 @@ def test_two_prospects_never_share_a_key_whatever_their_ids() -> None:
 @pytest.mark.parametrize("team", [name for name in NASTY if name])
 def test_a_team_of_any_name_goes_through_everything(partition: Partition, team: str) -> None:
     """Sequenced, held, run, retried, buried, and nothing of it left behind but what is remembered."""
-    p = partition
-    p.sequence(change(team, 1, prospect=team, event_id="e1"), route=to("crm", "mail"))
+    p, by_team, by_prospect = partition, escaped(team), f"{escaped(team)}:{team}"
+    p.sequence(change(team, 1, prospect=team, event_id="e1"), route=to("crm", Terms("mail", "prospect")))
     p.sequence(change(team, 3, prospect=team, assignee=team, event_id="e3"), policy=PATIENT)
     assert p.balanced().held == 1
     p.sequence(change(team, 2, prospect=team, assignee=None, event_id="e2"))
-    assert p.seqs_in("crm", team) == [1, 2, 3]
+    assert p.seqs_in("crm", by_team) == [1, 2, 3]
     claim = p.lanes().claim(lanes=10, jobs=10, per_lane=10)
     (lane,) = claim.lanes
     assert [job.job.change and job.job.change.previous for job in lane.jobs] == [None, "m1", None]
-    assert p.lanes().renew([(claim.token, team)]) == []
-    assert p.lanes().settle([Settlement(claim.token, team, done=3)]) == {team: False}
+    assert p.lanes().renew([(claim.token, by_team)]) == []
+    assert p.lanes().settle([Settlement(claim.token, by_team, done=3)]) == {by_team: False}
     mail = p.lanes("mail").claim(lanes=10, jobs=10, per_lane=10)
-    assert p.lanes("mail").settle([Settlement(mail.token, team, action=Action.BURY)]) == {team: False}
+    assert {job.team for one in (*claim.lanes, *mail.lanes) for job in one.jobs} == {team}
+    assert p.lanes("mail").settle([Settlement(mail.token, by_prospect, action=Action.BURY)]) == {by_prospect: False}
     assert p.balanced().waiting == 0
     left = {name.split(":")[0] for name in p.names()}
     assert left == {"inbox", "state", "seen", "team", "owner", "ledger", "dead"}

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from tests.store_kit import AT_ONCE, PATIENT, Partition, change, other, to
+from worker.core.dispatch import Terms
 from worker.store.batch import Batch
 from worker.store.lanes import Settlement
 from worker.store.scripts import Code
@@ -76,7 +77,8 @@ def test_a_body_is_stored_once_for_three_handlers_and_goes_with_the_last_job(par
 
 
 def test_what_no_handler_wants_is_counted_and_leaves_the_inbox(partition: Partition) -> None:
-    partition.sequence(change("a", 1), other("a", 2), route=lambda kind, _: ["crm"] if kind.startswith("p") else [])
+    crm = [Terms("crm")]
+    partition.sequence(change("a", 1), other("a", 2), route=lambda kind, _: crm if kind.startswith("p") else [])
     assert partition.seqs_in("crm", "a") == [1]
     books = partition.balanced()
     assert (books.in_stream, books.ledger["released"], books.ledger["stored"]) == (1, 2, 1)

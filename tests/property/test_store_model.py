@@ -19,6 +19,7 @@ from tests import servers
 from tests.store_kit import Partition, change, other, partition_on
 from worker.core import jobs
 from worker.core.changes import Change
+from worker.core.dispatch import Terms
 from worker.core.envelope import read
 from worker.core.handlers import HandlerSpec
 from worker.core.lateness import GapWait
@@ -39,8 +40,8 @@ CHANGES = HandlerSpec("crm", print)
 ALL = HandlerSpec("mail", print, on=("*",))
 
 
-def route(event_type: str, made: Change | None) -> list[str]:
-    return [spec.name for spec in (CHANGES, ALL) if spec.wants(event_type, made)]
+def route(event_type: str, made: Change | None) -> list[Terms]:
+    return [Terms(spec.name) for spec in (CHANGES, ALL) if spec.wants(event_type, made)]
 
 
 @st.composite
@@ -73,7 +74,7 @@ class Model:
         made = plan(self.state, batch.deliveries, batch.clock, self.policy, batch.due)
         for released in made.released:
             handlers = route(released.arrival.event.type, released.change)
-            for handler in handlers:
+            for handler, *_ in handlers:
                 lane = self.lanes.setdefault((handler, released.arrival.event.team), [])
                 lane.append(jobs.encode(released, shared=len(handlers) > 1).encode())
         return made

@@ -145,9 +145,13 @@ def test_as_dict_is_plain_json_with_everything_a_far_task_needs() -> None:
         "assignee_id": "m2",
         "kind": "reassigned",
         "late": False,
+        "stale": False,
+        "absorbed": [],
         "occurred_at": "2025-01-15T14:20:00.123000+00:00",
     }
     assert change(V2, "t9").as_dict()["team_id"] == "t9"
+    joined = change(v1(), kind="assigned", stale=True, absorbed=("e0", "e 1")).as_dict()
+    assert (joined["stale"], joined["absorbed"]) == (True, ["e0", "e 1"])
 
 
 @pytest.mark.parametrize("zone", ["-14:00", "+14:00", "Z"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,22 +15,10 @@ import pytest
 import worker.api
 from worker.api import handler, registered, route
 from worker.core.changes import Change, ChangeKind
-from worker.core.handlers import HandlerSpec, Rate, define
+from worker.core.handlers import HandlerSpec, Rate, define, redefine
+from worker.core.options import CHECKS
 from worker.core.retry import Backoff
 from worker.errors import ConfigurationError
-
-DEFAULTS: dict[str, Any] = {
-    "name": None,
-    "on": None,
-    "when": None,
-    "queue": "handoff.deliver",
-    "retries": 10,
-    "timeout": 30.0,
-    "backoff": None,
-    "rate": None,
-    "concurrency": None,
-    "classify": None,
-}
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +37,7 @@ async def ask(change: object) -> bool:
 
 
 def defined(function: Any = push, **options: Any) -> HandlerSpec:
-    return define(function, **DEFAULTS | options)
+    return define(function, **options)
 
 
 @pytest.mark.parametrize(
@@ -56,12 +47,21 @@ def defined(function: Any = push, **options: Any) -> HandlerSpec:
         ("on", ["", [], (), [""], ["a", 5], 5, True, 0, b"message.*"]),
         ("when", [5, "yes", False, lambda: True, lambda a, b: True, ask]),
         ("queue", ["", "a b", "a\n", None, 5]),
-        ("retries", [-1, 1.0, "3", None, True, float("nan")]),
+        ("attempts", [0, -1, 1.0, "3", True, float("nan")]),
+        ("retries", [-1, 1.0, "3", True, float("nan")]),
         ("timeout", [0, -1, 3601, "30", None, True, float("nan"), float("inf")]),
         ("backoff", [5, "1s", (1, 2), 0, False, Backoff(-1), Backoff(1, -1), Backoff(float("nan")), Backoff(cap="9")]),  # type: ignore[arg-type]
         ("rate", ["", "5", "s", "0/s", "5/0s", "-5/s", "5/d", "1.5/s", "5/s/s", 5, 0, ("5", "s")]),
+        ("team_rate", ["", "5", "0/s", "5/d", 5, True]),
         ("classify", [5, "yes", False, lambda: None, lambda a, b: None, ask]),
         ("concurrency", [0, -1, 1001, 1.0, "4", True]),
+        ("order_by", ["", "teams", "None", 5, False, ["team"]]),
+        ("on_exhausted", ["", "dead", "deadletter", None, True, ["block"]]),
+        ("late", ["", "skip", "stale", None, True, {}]),
+        ("unchanged", [None, 0, 1, "yes", "True"]),
+        ("conflate", [None, 0, 1, "yes", "True"]),
+        ("batch", [0, -1, 1001, 1.0, "100", True]),
+        ("batch_wait", [-1, 61, "1s", True, float("nan"), float("inf")]),
     ],
 )
 def test_a_wrong_option_is_named_with_its_handler(option: str, values: list[Any]) -> None:
@@ -72,6 +72,115 @@ def test_a_wrong_option_is_named_with_its_handler(option: str, values: list[Any]
         assert caught.value.setting == f"handler {expected!r}, {option}", value
         assert "\n" not in str(caught.value)
         assert "object has no attribute" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "blamed", "also"),
+    [
+        ({"attempts": 3, "retries": 2}, "retries", "attempts"),
+        ({"on": "*", "late": "all"}, "late", "on="),
+        ({"on": "*", "unchanged": True}, "unchanged", "on="),
+        ({"on": "prospect.*", "conflate": True}, "conflate", "on="),
+        ({"order_by": None, "conflate": True}, "conflate", "order_by=None"),
+        ({"late": "all", "conflate": True}, "conflate", 'late="all"'),
+        ({"unchanged": True, "conflate": True}, "conflate", "unchanged=True"),
+        ({"order_by": None, "on_exhausted": "block"}, "on_exhausted", "order_by=None"),
+        ({"batch_wait": 1}, "batch_wait", "batch="),
+        ({"batch_wait": 0.1, "batch": None}, "batch_wait", "batch="),
+    ],
+)
+def test_options_that_cannot_go_together_are_named_and_either_alone_is_taken(
+    options: dict[str, Any], blamed: str, also: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        defined(**options)
+    assert caught.value.setting == f"handler 'push', {blamed}"
+    assert also in str(caught.value)
+    assert "\n" not in str(caught.value)
+    for option, value in options.items():
+        if option != "batch_wait":
+            assert defined(**{option: value})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"batch": 100, "batch_wait": 0, "conflate": True, "order_by": "prospect"},
+        {"batch": 1, "order_by": None, "on": "message.*"},
+        {"late": "all", "unchanged": True, "order_by": "prospect", "on_exhausted": "block"},
+        {"on": "*", "order_by": "prospect", "late": "skip_stale", "unchanged": False, "conflate": False},
+    ],
+)
+def test_what_makes_sense_together_is_taken(options: dict[str, Any]) -> None:
+    spec = defined(**options)
+    assert {name: getattr(spec, name) for name in options if name != "on"} == {
+        name: value for name, value in options.items() if name != "on"
+    }
+
+
+def test_without_options_a_handler_has_the_defaults_of_its_class() -> None:
+    assert defined() == HandlerSpec("push", push)
+    assert defined(batch=5).batch_wait == 0.1
+
+
+@pytest.mark.parametrize(
+    ("options", "attempts"),
+    [({}, 11), ({"attempts": 1}, 1), ({"retries": 0}, 1), ({"retries": 10}, 11), ({"attempts": 7, "retries": None}, 7)],
+)
+def test_retries_are_the_attempts_after_the_first(options: dict[str, Any], attempts: int) -> None:
+    assert defined(**options).attempts == attempts
+
+
+def test_a_batch_handler_that_takes_the_wrong_arguments_is_shown_the_right_ones() -> None:
+    with pytest.raises(ConfigurationError, match=re.escape("(def push(changes, ctx))")):
+        defined(lambda changes: None, name="push", batch=10)
+
+
+OTHER: dict[str, Any] = {
+    "on": "tag.*",
+    "when": bool,
+    "queue": "q",
+    "attempts": 2,
+    "timeout": 5,
+    "backoff": Backoff(2, 9),
+    "rate": "5/7s",
+    "team_rate": "1000/0.125h",
+    "concurrency": 3,
+    "order_by": "prospect",
+    "on_exhausted": "block",
+    "batch": 10,
+    "batch_wait": 0.5,
+}
+
+
+def test_a_handler_that_is_defined_again_keeps_all_but_what_was_asked_for() -> None:
+    spec = defined(**OTHER)
+    assert redefine(spec, {}) == spec
+    assert redefine(spec, {"attempts": 9}) == replace(spec, attempts=9)
+    assert redefine(spec, {"retries": 9}) == replace(spec, attempts=10)
+    assert redefine(spec, {"rate": None}) == replace(spec, rate=None)
+    assert redefine(spec, {"batch": None}) == replace(spec, batch=None, batch_wait=0.1)
+    assert redefine(defined(late="all"), {"unchanged": True}) == defined(late="all", unchanged=True)
+    route(to="crm.tasks.push_owner", queue="crm")
+    sent = registered()["crm.tasks.push_owner"]
+    assert redefine(sent, {"attempts": 2}) == replace(sent, attempts=2)
+
+
+def test_a_handler_that_is_defined_again_is_checked_again() -> None:
+    with pytest.raises(ConfigurationError, match=r"^handler 'push', attempts: must be a whole number"):
+        redefine(defined(), {"attempts": 0})
+    with pytest.raises(ConfigurationError, match=r"^handler 'push', conflate: "):
+        redefine(defined(conflate=True), {"order_by": None})
+    with pytest.raises(ConfigurationError, match=r"^handler 'push', retries: "):
+        redefine(defined(), {"retries": 1, "attempts": 1})
+
+
+def test_what_is_announced_has_every_option_as_plain_json() -> None:
+    for spec in (defined(), defined(**OTHER), defined(push_async, conflate=True)):
+        told = json.loads(json.dumps(spec.describe()))
+        assert set(told) == {*CHECKS, "name", "function", "async", "to"} - {"retries"}
+    assert defined(**OTHER).describe()["team_rate"] == "1000/450s"
+    assert defined(**OTHER).describe()["backoff"] == {"base": 2, "cap": 9}
 
 
 class Sync:
@@ -191,11 +300,21 @@ def test_what_a_handler_wants(on: Any, event_type: str, change: Change | None, w
     assert spec.wants(event_type, change) is wanted, "patterns are kept, whatever they came in"
 
 
+@pytest.mark.parametrize("late", ["skip_stale", "all"])
+@pytest.mark.parametrize("unchanged", [False, True])
+def test_stale_changes_and_echoes_come_to_who_asks_for_them(late: str, unchanged: bool) -> None:
+    spec = defined(late=late, unchanged=unchanged)
+    assert spec.wants("prospect.assigneeChanged", CHANGED)
+    assert spec.wants("prospect.assigneeChanged", STALE) is (late == "all")
+    assert spec.wants("thread.assigned", ECHO) is unchanged
+    assert not spec.wants("message.created", None)
+
+
 def test_the_decorator_leaves_the_function_what_it_was() -> None:
     assert handler(push) is push
-    assert handler(name="again", retries=0)(push_async) is push_async
+    assert handler(name="again", attempts=1)(push_async) is push_async
     assert registered()["push"].function is push
-    assert registered()["again"].retries == 0
+    assert registered()["again"].attempts == 1
 
 
 def test_two_handlers_of_one_name_are_refused_and_both_places_named() -> None:
@@ -214,9 +333,30 @@ def test_a_module_that_is_imported_twice_defines_its_handlers_once() -> None:
 def test_a_route_is_a_handler_named_after_its_task() -> None:
     route(to="crm.tasks.push_owner", queue="crm", on="tag.*", retries=2)
     spec = registered()["crm.tasks.push_owner"]
-    assert (spec.on, spec.retries) == (("tag.*",), 2)
+    assert (spec.on, spec.attempts) == (("tag.*",), 3)
     assert spec.forward is not None
     assert (spec.forward.task, spec.forward.queue) == ("crm.tasks.push_owner", "crm")
+
+
+def test_the_decorator_hands_on_every_option() -> None:
+    handler(**OTHER)(push)
+    assert registered()["push"] == defined(**OTHER)
+    handler(late="all", unchanged=True, retries=4)(push)
+    assert registered()["push"] == defined(late="all", unchanged=True, retries=4)
+    handler(conflate=True)(push)
+    assert registered()["push"] == defined(conflate=True)
+
+
+def test_a_route_hands_on_the_options_that_a_sending_can_have() -> None:
+    without = {"queue", "concurrency", "batch", "batch_wait", "classify"}
+    assert set(handler.__annotations__) - set(route.__annotations__) == without - {"queue"} | {"function"}
+    for options in (OTHER, {"late": "all", "unchanged": True, "retries": 4}, {"conflate": True}):
+        given = {name: value for name, value in options.items() if name not in without}
+        route(to="t", queue="crm", **given)
+        made = registered()["t"]
+        expected = define(made.function, name="t", **given)
+        assert made == replace(expected, forward=made.forward)
+        worker.api._registry.clear()
 
 
 @pytest.mark.parametrize(

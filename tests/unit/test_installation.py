@@ -38,7 +38,7 @@ def test_installations_share_a_server_under_prefixes_of_their_own(server: fakere
 
 
 def test_handlers_that_were_announced_are_known(server: fakeredis.FakeRedis) -> None:
-    described = {"name": "crm", "queue": "crm", "retries": 10}
+    described = {"name": "crm", "queue": "crm", "attempts": 10}
     announce_handlers(server, Settings(), [described])
     announce_handlers(server, Settings(), [])
     assert known_handlers(server, Settings()) == {"crm": described}

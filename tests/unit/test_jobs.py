@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from worker.core.changes import Change, ChangeKind
 from worker.core.envelope import MAX_SEQ, Envelope
-from worker.core.jobs import Job, decode, encode
+from worker.core.jobs import Job, Joint, decode, encode
 from worker.core.sequencing import Arrival, Released
 
 # Whatever UTF-8 can carry: spaces, line ends, NUL, the marks and separators of the format itself.
@@ -37,16 +37,51 @@ def test_a_job_reads_back_as_it_was_written(
     assert decode(text.encode()) == Job("1700000000000-3", shared, size, seq, late, change)
 
 
+@given(changes(), st.booleans(), ids, st.one_of(st.none(), ids), ids)
+def test_a_job_that_can_be_joined_says_from_whom_to_whom_and_by_which_event(
+    change: Change, late: bool, prospect: str, assignee: str | None, event_id: str
+) -> None:
+    event = Envelope(event_id, 9, "t", "any", None, prospect, assignee)
+    text = encode(Released(Arrival(event, "1-3", 0, 5), late, change), shared=False, conflate=True)
+    joint = Joint(change.previous, assignee, prospect, event_id, ())
+    assert decode(text.encode()) == Job("1-3", False, 5, 9, late, change, joint)
+
+
+def test_an_event_that_makes_no_change_cannot_be_joined() -> None:
+    released = Released(Arrival(Envelope("e", 9, "t", "any", None, None, None), "5-1", 0, 77), False, None)
+    assert encode(released, shared=True, conflate=True) == encode(released, shared=True) == "5-1 1 77 9 e "
+
+
+def test_what_was_absorbed_reads_back() -> None:
+    job = decode(b'5-1 0 77 9 rkl +["a b",null,"p","e3",["e1","e 2"]]')
+    change = Change(ChangeKind.REASSIGNED, "a b", previous_known=True)
+    assert job == Job("5-1", False, 77, 9, True, change, Joint("a b", None, "p", "e3", ("e1", "e 2")))
+
+
 def test_the_scripts_find_entry_sharing_and_size_as_the_first_words() -> None:
     event = Envelope("e", 9, "t", "any", None, "p", "b")
     change = Change(ChangeKind.REASSIGNED, "a b", previous_known=True)
     text = encode(Released(Arrival(event, "5-1", 0, 77), False, change), shared=True)
     assert text == "5-1 1 77 9 rk =a b"
+    text = encode(Released(Arrival(event, "5-1", 0, 77), False, change), shared=True, conflate=True)
+    assert text == '5-1 1 77 9 rk +["a b","b","p","e",[]]'
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"5-1", b"5-1 0 1 9 a", b"5-1 0 1 9  ", b"5-1 0 1 9 z ", b"5-1 0 1 x a ", b"5-1 0 x 9 a ", b"\xff 0 1 9 a "],
+    [
+        *(b"5-1 0 1 9 a +", b"5-1 0 1 9 a +{}", b'5-1 0 1 9 a +["a",null]', b'5-1 0 1 9 a +["a",null,null,"e",[]]'),
+        *(
+            b"",
+            b"5-1",
+            b"5-1 0 1 9 a",
+            b"5-1 0 1 9  ",
+            b"5-1 0 1 9 z ",
+            b"5-1 0 1 x a ",
+            b"5-1 0 x 9 a ",
+            b"\xff 0 1 9 a ",
+        ),
+    ],
 )
 def test_anything_else_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, it is a ValueError

@@ -14,7 +14,7 @@ from worker.runtime.outcomes import LOST_BODY, LOST_WORKER, settlement_of, unsta
 from worker.runtime.verdict import Failed
 from worker.store.lanes import Action, Attempt, Claim, ClaimedJob, Settlement
 
-SPEC = spec_of(lambda change, ctx: None, retries=2, backoff=AT_ONCE)
+SPEC = spec_of(lambda change, ctx: None, attempts=3, backoff=AT_ONCE)
 NOW = 1_800_000_000_000
 
 
@@ -86,7 +86,7 @@ def test_no_delay_is_longer_than_a_day() -> None:
 
 def test_backoff_grows_with_the_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.random", lambda: 1.0)
-    spec = spec_of(print, retries=9, backoff=Backoff(base=1.0, cap=5.0))
+    spec = spec_of(print, attempts=10, backoff=Backoff(base=1.0, cap=5.0))
     delays = []
     for attempt in range(1, 6):
         active = lane("a", 1, attempt=attempt)
@@ -115,8 +115,8 @@ def test_a_job_with_attempts_left_is_started_again_after_a_crash(attempt: int) -
     assert unstartable(found, claim_of(found), SPEC) is None
 
 
-def test_a_job_that_nobody_died_of_is_started_though_fewer_retries_are_allowed_now() -> None:
-    """After a deployment with a lower ``retries=``: its end is then decided by how the call ends."""
+def test_a_job_that_nobody_died_of_is_started_though_fewer_attempts_are_allowed_now() -> None:
+    """After a deployment with a lower ``attempts=``: its end is then decided by how the call ends."""
     found = claimed("a", 1, attempt=9)
     assert unstartable(found, claim_of(found), SPEC) is None
 

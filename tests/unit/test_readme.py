@@ -66,7 +66,7 @@ def test_the_example_is_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
         exec(compile(block, "README.md", "exec"), {})
     spec = api.registered()["push_owner"]
-    assert (spec.queue, spec.retries, spec.timeout, spec.is_async) == ("crm", 10, 10.0, True)
+    assert (spec.queue, spec.attempts, spec.timeout, spec.is_async) == ("crm", 10, 10.0, True)
     assert spec.rate is not None
     assert spec.rate.calls == 100
     assert api.registered()["crm.tasks.push_owner"].forward is not None

@@ -120,7 +120,7 @@ def test_two_handlers_of_one_name_are_both_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("retries=-1", "handler 'push', retries: must be a whole number"),
+        ("attempts=0", "handler 'push', attempts: must be a whole number"),
         ("timeout=0", "handler 'push', timeout: must be seconds"),
         ("rate='fast'", "handler 'push', rate: must be calls per time"),
         ("name='a b'", "handler 'a b', name: may have letters"),
@@ -138,11 +138,15 @@ def test_events_are_routed_by_what_handlers_want_and_remembered(folder: Path) ->
     )
     route = router(load_handlers(Settings(handlers=["mine_a"])))
     changed = Change(ChangeKind.ASSIGNED, None, previous_known=False)
+
+    def named(event_type: str, change: Change | None) -> list[str]:
+        return [terms.name for terms in route(event_type, change)]
+
     for _ in range(2):
-        assert route("prospect.assigneeChanged", changed) == ["push", "everything"]
-        assert route("prospect.assigneeChanged", changed._replace(stale=True)) == ["everything"]
-        assert route("thread.assigned", changed._replace(kind=ChangeKind.UNCHANGED)) == ["everything"]
-        assert route("message.created", None) == ["messages", "everything"]
+        assert named("prospect.assigneeChanged", changed) == ["push", "everything"]
+        assert named("prospect.assigneeChanged", changed._replace(stale=True)) == ["everything"]
+        assert named("thread.assigned", changed._replace(kind=ChangeKind.UNCHANGED)) == ["everything"]
+        assert named("message.created", None) == ["messages", "everything"]
 
 
 def test_a_provider_gone_mad_does_not_fill_the_memory(folder: Path) -> None:

@@ -5,17 +5,27 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from worker.core import archive, jobs
 from worker.core.changes import Change
+from worker.core.lanes import OrderBy, escaped, lane_of
 from worker.core.sequencing import Released
 
 ARCHIVED: Final = 2**30
 """What the archive weighs among the users of a body (store/lua/users.lua); a job weighs 1."""
 
-Route = Callable[[str, Change | None], Sequence[str]]
-"""(event type, change) -> names of the handlers that get a job."""
+
+class Terms(NamedTuple):
+    """What dispatching needs to know of a handler that gets a job."""
+
+    name: str
+    order_by: OrderBy = "team"
+    conflate: bool = False
+
+
+Route = Callable[[str, Change | None], Sequence[Terms]]
+"""(event type, change) -> the handlers that get a job."""
 
 
 @dataclass(slots=True)
@@ -35,12 +45,13 @@ class Dispatch:
 
 
 def dispatch(released: Iterable[Released], route: Route, archived_at: int | None = None) -> Dispatch:
-    """A job for each handler that wants an event, in the lane of the event's team.
+    """A job for each handler that wants an event, in the lane that the handler's order gives it.
 
     ``archived_at`` is the time of release (ms) that the records of the archive get; None where there is none.
     """
     result = Dispatch()
-    routed: Counter[str] = Counter()
+    lanes = result.lanes
+    routed: dict[str, int] = {}
     size, kept = 0, 0
     for item in released:
         event, entry, *_ = item.arrival
@@ -50,17 +61,24 @@ def dispatch(released: Iterable[Released], route: Route, archived_at: int | None
             result.unwanted.append(entry)
             continue
         result.counts["stored"] += 1
-        shared = users not in (1, ARCHIVED)
-        if shared:
+        if users not in (1, ARCHIVED):
             result.users[entry] = users
-        job = jobs.encode(item, shared=users > 1)
+        shared = users > 1
+        plain = joint = ""  # each is written once for all handlers of its kind
         if archived_at is not None:
-            result.archive.append(archive.encode(event.id, handlers, archived_at, job))
+            plain = jobs.encode(item, shared=shared)
+            result.archive.append(archive.encode(event.id, [terms.name for terms in handlers], archived_at, plain))
             size += item.arrival.size
             kept += not handlers
-        routed.update(handlers)
-        for handler in handlers:
-            result.lanes.setdefault((handler, event.team), []).append(job)
+        team = escaped(event.team)
+        for handler, order_by, conflate in handlers:
+            if conflate:
+                job = joint = joint or jobs.encode(item, shared=shared, conflate=True)
+            else:
+                job = plain = plain or jobs.encode(item, shared=shared)
+            lane = team if order_by == "team" else lane_of(order_by, team, event.prospect, entry)
+            lanes.setdefault((handler, lane), []).append(job)
+            routed[handler] = routed.get(handler, 0) + 1
     result.counts.update({f"routed:{handler}": count for handler, count in routed.items()})
     result.counts.update(kept=kept, archive_bytes=size)
     return result

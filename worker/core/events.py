@@ -124,10 +124,11 @@ class AssigneeChange:
 
     ``previous_assignee_id`` is None for nobody, and also when it is not known: then ``previous_known`` is False, as at
     the first change ever seen of a prospect. ``kind`` is a ``ChangeKind`` and compares equal to ``"assigned"``,
-    ``"reassigned"``, ``"unassigned"`` or ``"unchanged"``.
+    ``"reassigned"``, ``"unassigned"`` or ``"unchanged"``. ``stale`` is True where a newer change of the prospect was
+    released before. ``absorbed`` has the ids of earlier events that this change stands for too.
     """
 
-    __slots__ = ("_prospect", "event", "kind", "previous_assignee_id", "previous_known", "stale")
+    __slots__ = ("_prospect", "absorbed", "event", "kind", "previous_assignee_id", "previous_known", "stale")
 
     def __init__(
         self,
@@ -137,12 +138,14 @@ class AssigneeChange:
         previous_assignee_id: str | None = None,
         previous_known: bool = False,
         stale: bool = False,
+        absorbed: tuple[str, ...] = (),
     ) -> None:
         self.event = event
         self.kind = ChangeKind(kind)
         self.previous_assignee_id = previous_assignee_id
         self.previous_known = previous_known
         self.stale = stale
+        self.absorbed = absorbed
         self._prospect: Prospect | None = None
 
     @property
@@ -189,6 +192,8 @@ class AssigneeChange:
             "assignee_id": self.assignee_id,
             "kind": self.kind.value,
             "late": self.late,
+            "stale": self.stale,
+            "absorbed": list(self.absorbed),
             "occurred_at": None if occurred is None else occurred.isoformat(),
             "event": self.event.document,
         }

@@ -3,17 +3,23 @@
 A job does not repeat the event, whose body is stored once; it has what the body lacks (the previous owner) and what is
 needed before the body is looked at. It is text with single spaces, so that the scripts can read the first three fields:
 
-    entry shared size seq marks previous
+    entry shared size seq marks rest
 
 ``entry`` is the body's id in the inbox, ``shared`` 1 when other handlers have a job for the same event, ``size`` the
-body's length in bytes, by which a claim is bounded, ``marks`` one
-letter for the kind (or ``e``: an event without a change) and then ``l`` for late, ``s`` for stale, ``k`` for a known
-previous owner. ``previous`` comes last because ids may hold spaces; it is empty for nobody or unknown.
+body's length in bytes, by which a claim is bounded, ``marks`` one letter for the kind (or ``e``: an event without a
+change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner.
+
+``rest`` comes last because ids may hold spaces. For most handlers it is the previous owner: ``=id``, or nothing for
+nobody or unknown. A handler that conflates can join two jobs without a look at their bodies, so for it ``rest`` is
+
+    +[previous or null, current or null, prospect key, event id, [ids of absorbed events]]
 """
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple
+
+import msgspec
 
 from worker.core.changes import Change, ChangeKind
 from worker.core.sequencing import Released
@@ -27,6 +33,19 @@ _LETTERS: Final = {
 _KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
 
 
+class Joint(NamedTuple):
+    """What a job of a conflating handler can be joined by: from whom to whom a prospect went, and by which events.
+
+    ``event_id`` is the job's own event, ``absorbed`` are earlier ones that it stands for, oldest first.
+    """
+
+    previous: str | None
+    current: str | None
+    prospect: str
+    event_id: str
+    absorbed: tuple[str, ...] = ()
+
+
 class Job(NamedTuple):
     """``change`` is None for an event that says nothing of an owner, or whose handler asked for events."""
 
@@ -36,12 +55,18 @@ class Job(NamedTuple):
     seq: int
     late: bool
     change: Change | None
+    joint: Joint | None = None
 
 
-def encode(released: Released, *, shared: bool) -> str:
+_decode_joint: Final = msgspec.json.Decoder(Joint).decode
+_encode_joint: Final = msgspec.json.Encoder().encode
+
+
+def encode(released: Released, *, shared: bool, conflate: bool = False) -> str:
+    """``conflate``: for a handler that conflates. An event that makes no change is written alike for all."""
     (event, entry, _, size), late, change = released
     marks = "e"
-    previous = ""
+    rest = ""
     if change is not None:
         marks = _LETTERS[change.kind]
         if change.stale:
@@ -49,19 +74,33 @@ def encode(released: Released, *, shared: bool) -> str:
         if change.previous_known:
             marks += "k"
             if change.previous is not None:
-                previous = "=" + change.previous
+                rest = "=" + change.previous
+        if conflate:
+            joint = (change.previous, event.assignee, event.prospect, event.id, ())
+            rest = "+" + _encode_joint(joint).decode()
     if late:
         marks += "l"
-    return f"{entry} {'1' if shared else '0'} {size} {event.seq} {marks} {previous}"
+    return f"{entry} {'1' if shared else '0'} {size} {event.seq} {marks} {rest}"
 
 
 def decode(text: bytes) -> Job:
     """Raises ``ValueError`` for what ``encode`` did not write."""
-    entry, shared, size, seq, marks, previous = text.decode().split(" ", 5)
-    change = None
+    entry, shared, size, seq, marks, rest = text.decode().split(" ", 5)
+    change = joint = None
     if not marks.startswith("e"):
         kind = _KINDS.get(marks[:1])
         if kind is None:
             raise ValueError("a job without a kind")
-        change = Change(kind, previous[1:] if previous else None, "k" in marks, "s" in marks)
-    return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change)
+        previous = rest[1:] if rest else None
+        if rest.startswith("+"):
+            joint = _joint(rest[1:])
+            previous = joint.previous
+        change = Change(kind, previous, "k" in marks, "s" in marks)
+    return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change, joint)
+
+
+def _joint(text: str) -> Joint:
+    try:
+        return _decode_joint(text)
+    except msgspec.MsgspecError:
+        raise ValueError("a job that can't be joined by what it says") from None

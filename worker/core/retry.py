@@ -53,12 +53,12 @@ class Failure:
 
 
 def decide(
-    attempt: int, retries: int, backoff: Backoff, failure: Failure, random: Callable[[], float]
+    attempt: int, attempts: int, backoff: Backoff, failure: Failure, random: Callable[[], float]
 ) -> RetryIn | GiveUp:
-    """What to do after the ``attempt``-th call (from 1) failed. ``random`` gives numbers from 0 to 1."""
+    """What to do after call ``attempt`` (from 1) of ``attempts`` failed. ``random`` gives numbers from 0 to 1."""
     if failure.permanent:
         return GiveUp("permanent")
-    if attempt > retries:
+    if attempt >= attempts:
         return GiveUp("exhausted")
     if failure.after is not None:
         return RetryIn(min(max(failure.after, 0.0), AFTER_MAX))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker import AssigneeChange, Context, handler
 
 
-@handler(name="log", retries=0)
+@handler(name="log", attempts=1)
 def log_change(change: AssigneeChange, ctx: Context) -> None:
     """One line per change, with the ids of prospect and members and no personal data."""
     ctx.log.info(

@@ -25,11 +25,11 @@ def rows(found: Installed) -> list[dict[str, Any]]:
 
 
 def view(table: list[dict[str, Any]]) -> Table:
-    numbers = ["retries", "timeout", "concurrency", "waiting"]
+    numbers = ["attempts", "timeout", "concurrency", "waiting"]
     shown = tables.table("handler", "on", "queue", *numbers[:3], "rate", "waiting", numbers=numbers)
     for row in table:
         on = row.get("on")
-        words = [", ".join(on) if isinstance(on, list) else on, row.get("queue"), row.get("retries")]
+        words = [", ".join(on) if isinstance(on, list) else on, row.get("queue"), row.get("attempts")]
         words += [f"{row['timeout']:g} s" if "timeout" in row else None, row.get("concurrency"), row.get("rate")]
         known = tables.cell(row["name"] if row["announced"] else f"{row['name']} (not announced)", "cyan")
         shown.add_row(known, *map(tables.cell, [*words, row["waiting"]]))

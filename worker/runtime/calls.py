@@ -49,7 +49,10 @@ def subject_of(spec: HandlerSpec, claimed: ClaimedJob) -> AssigneeChange | Event
     if spec.on is not None or job.change is None:
         return event
     kind, previous, known, stale = job.change
-    return AssigneeChange(event, kind=kind, previous_assignee_id=previous, previous_known=known, stale=stale)
+    absorbed = () if job.joint is None else job.joint.absorbed
+    return AssigneeChange(
+        event, kind=kind, previous_assignee_id=previous, previous_known=known, stale=stale, absorbed=absorbed
+    )
 
 
 def arguments_of(spec: HandlerSpec, claimed: ClaimedJob, attempt: int) -> tuple[AssigneeChange | Event, Context]:

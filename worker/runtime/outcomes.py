@@ -26,7 +26,7 @@ def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settle
     A job that took its process with it was never settled, so its end is found out here, at the next claim.
     """
     failed = _history(claimed, claim.now)
-    if claimed.crashed and claimed.attempt > spec.retries + 1:
+    if claimed.crashed and claimed.attempt > spec.attempts:
         error, text = LOST_WORKER, f"the process died, or hung, in each of {claimed.attempt - 1} attempts or the last"
         attempts = claimed.attempt - 1
     elif not claimed.jobs[0].body:
@@ -77,7 +77,7 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
     attempt = max(1, claimed.attempt) if at == 0 else 1
     now = int(time.time() * 1000)
     history = [*(_history(claimed, now) if at == 0 else ()), Attempt(attempt, now, failed.error, failed.text)]
-    outcome = decide(attempt, spec.retries, spec.backoff, failed.failure, random.random)
+    outcome = decide(attempt, spec.attempts, spec.backoff, failed.failure, random.random)
     if isinstance(outcome, GiveUp):
         _log_dead(spec, job, claimed.lane, attempts=attempt, error=failed.error, where=failed.where)
         return Settlement(

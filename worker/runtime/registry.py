@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worker.api import registered
 from worker.core.changes import Change
-from worker.core.dispatch import Route
+from worker.core.dispatch import Route, Terms
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
 from worker.runtime.forward import forwarder
@@ -60,17 +60,17 @@ def _broken(module: str, error: BaseException) -> ConfigurationError:
 
 
 def router(registry: Registry) -> Route:
-    """(event type, change) -> the names of the handlers that want it, remembered per kind of event."""
-    remembered: dict[tuple[object, ...], Sequence[str]] = {}
-    specs = list(registry.values())
+    """(event type, change) -> the handlers that want it, remembered per kind of event."""
+    remembered: dict[tuple[object, ...], Sequence[Terms]] = {}
+    specs = [(spec, Terms(spec.name, spec.order_by, spec.conflate)) for spec in registry.values()]
 
-    def route(event_type: str, change: Change | None) -> Sequence[str]:
+    def route(event_type: str, change: Change | None) -> Sequence[Terms]:
         key = (event_type, None) if change is None else (event_type, change.kind, change.stale)
-        names = remembered.get(key)
-        if names is None:
+        wanting = remembered.get(key)
+        if wanting is None:
             if len(remembered) > 1000:  # types are open: a provider gone mad must not fill the memory
                 remembered.clear()
-            names = remembered[key] = [spec.name for spec in specs if spec.wants(event_type, change)]
-        return names
+            wanting = remembered[key] = [terms for spec, terms in specs if spec.wants(event_type, change)]
+        return wanting
 
     return route

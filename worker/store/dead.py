@@ -14,6 +14,7 @@ import redis
 from worker.core import jobs
 from worker.core.envelope import Envelope, Unreadable, read
 from worker.core.jobs import Job
+from worker.core.lanes import team_of
 from worker.store.client import unavailable_as_error
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.pages import Fields, Page, Window, as_mapping, merged, milliseconds
@@ -102,7 +103,7 @@ def dead_letter(partition: int, entry: str, fields: Fields) -> DeadLetter:
         at=milliseconds(entry),
         handler=fields[b"handler"].decode(),
         lane=lane,
-        team=lane,
+        team=team_of(lane),
         event_id=None,
         type=None,
         job=job,

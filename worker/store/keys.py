@@ -41,8 +41,8 @@ P:{pNN}:dead           stream given-up jobs with error and attempts; the body st
                               inbox
 ====================== ====== ============================================================ ==========================
 
-P is ``HANDOFF_PREFIX``, NN the partition, T a team, H a handler, L a lane (the ordering key's value), X a prospect's
-key. Times are milliseconds of the server's clock.
+P is ``HANDOFF_PREFIX``, NN the partition, T a team, H a handler, L a lane (core/lanes.py), X a prospect's key. Times
+are milliseconds of the server's clock.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ from __future__ import annotations
 import zlib
 from dataclasses import dataclass, field
 from typing import Final
+
+from worker.core.lanes import escaped
 
 
 def partition_of(team: str, partitions: int) -> int:
@@ -118,9 +120,7 @@ class PartitionKeys:
 
     def owner(self, team: str, prospect: str) -> str:
         # Or team "a" with prospect "b:c" and team "a:b" with prospect "c" would have one owner between them.
-        if ":" in team or "%" in team:
-            team = team.replace("%", "%25").replace(":", "%3A")
-        return f"{self.base}:owner:{team}:{prospect}"
+        return f"{self.base}:owner:{escaped(team)}:{prospect}"
 
     def held(self, team: str) -> str:
         return f"{self.base}:held:{team}"

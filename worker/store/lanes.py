@@ -16,6 +16,7 @@ import msgspec
 import redis
 
 from worker.core.jobs import Job, decode
+from worker.core.lanes import team_of
 from worker.doorbell import BELL_LIFE_MS
 from worker.store.bodies import fetch
 from worker.store.keys import PartitionKeys
@@ -170,8 +171,8 @@ class LaneStore:
                 attempt=attempt,
                 crashed=crashed,
                 failed=_decode_attempts(trouble) if trouble else (),
-                # Lanes are by team, so the lane says whose event it is before anybody has parsed the body.
-                jobs=[ClaimedJob(job, bodies.get(job.entry, b""), lane) for job in decoded],
+                # The lane says whose events these are before anybody has parsed a body.
+                jobs=_jobs(decoded, bodies, team_of(lane)),
                 waiting=waiting,
             )
             for lane, attempt, crashed, trouble, waiting, decoded in lanes
@@ -189,6 +190,10 @@ class LaneStore:
         """Keep (token, lane) pairs for another lease; answers with the lanes that are no longer theirs."""
         words = [word for pair in lanes for word in pair]
         return [lane.decode() for lane in self._scripts.run("renew", self._renew_keys, [LEASE_MS, *words])]
+
+
+def _jobs(decoded: Sequence[Job], bodies: Mapping[str, bytes], team: str) -> list[ClaimedJob]:
+    return [ClaimedJob(job, bodies.get(job.entry, b""), team) for job in decoded]
 
 
 @dataclass(frozen=True, slots=True)
