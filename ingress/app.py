@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Final, Protocol
 
 import structlog
@@ -16,6 +17,7 @@ from ingress.metrics import CONTENT_TYPE, Metrics
 from ingress.monitor import Monitor
 from ingress.receive import Answer, Receiver, refusal
 from ingress.signature import HEADER
+from worker.core.backpressure import Reason
 from worker.settings import Settings
 
 WEBHOOK: Final = "/webhooks/inbox"
@@ -75,7 +77,12 @@ class App:
         self._loop = asyncio.get_running_loop()
         self.stopping = False
         metrics.in_flight.set_function(lambda: self._in_flight)
-        metrics.backlog.set_function(lambda: monitor.backlog)
+        metrics.backlog.set_function(lambda: monitor.load.events)
+        metrics.backlog_bytes.set_function(lambda: monitor.load.size)
+        metrics.memory.set_function(lambda: monitor.load.memory)
+        metrics.memory_limit.set_function(lambda: monitor.bounds.memory)
+        for reason in Reason:
+            metrics.closed.labels(reason.value).set_function(partial(_closed, monitor, reason))
         metrics.ready.set_function(lambda: self._trouble is None)
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
@@ -176,3 +183,7 @@ class App:
     def _counted(self, answer: Answer) -> Answer:
         self._metrics.deliveries.labels(answer.code).inc()
         return answer
+
+
+def _closed(monitor: Monitor, reason: Reason) -> float:
+    return float(monitor.closed is reason)

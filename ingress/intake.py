@@ -72,11 +72,12 @@ class Intake:
         self._waiting: deque[_Delivery] = deque()
         self._commit_due = False
         self._commit: asyncio.Task[None] | None = None  # under way; kept here, or it might be collected
-        self._unanswered = 0
-        self._unanswered_bytes = 0
         self._inboxes: tuple[bytes, ...] = ()
         self._bells: tuple[bytes, ...] = ()
         self.stored = 0  # since the start
+        self.stored_bytes = 0
+        self.unanswered = 0  # submitted, and not known yet what becomes of them
+        self.unanswered_bytes = 0
 
     def open(self, prefix: str, partitions: int) -> None:
         """Say what the partitions are; needed before the first ``submit``."""
@@ -88,16 +89,16 @@ class Intake:
         """Have ``body`` appended to the partition's inbox. The future never fails."""
         outcome: asyncio.Future[Outcome] = self._loop.create_future()
         size = len(body)
-        if self._unanswered >= WAITING_DELIVERIES or (
-            self._unanswered_bytes and self._unanswered_bytes + size > WAITING_BYTES
+        if self.unanswered >= WAITING_DELIVERIES or (
+            self.unanswered_bytes and self.unanswered_bytes + size > WAITING_BYTES
         ):
             outcome.set_result(Outcome.OVERLOADED)
             return outcome
         team = () if url_team is None else (b"t", url_team.encode("utf-8", "surrogatepass"))
         command = _pack(b"XADD", self._inboxes[partition], b"*", b"b", body, *team)
         self._waiting.append(_Delivery(outcome, partition, command, size, self._loop.time() + PATIENCE))
-        self._unanswered += 1
-        self._unanswered_bytes += size
+        self.unanswered += 1
+        self.unanswered_bytes += size
         if not self._commit_due and self._commit is None:
             self._commit_due = True
             self._loop.call_soon(self._begin_commit)
@@ -133,8 +134,8 @@ class Intake:
         started = perf_counter()
         partitions = list({delivery.partition for delivery in batch})
         told = 0
-        stored = 0
-        stored_bytes = 0
+        stored = self.stored
+        stored_bytes = self.stored_bytes
         try:
             # The oldest delivery's patience is the batch's. What has waited that long fails without being sent.
             async with asyncio.timeout_at(batch[0].deadline):
@@ -147,8 +148,8 @@ class Intake:
                         error = await self._xadd_reply(connection)
                         told += 1
                         if error is None:
-                            stored += 1
-                            stored_bytes += delivery.size
+                            self.stored += 1
+                            self.stored_bytes += delivery.size
                             self._tell(delivery, Outcome.STORED)
                         else:
                             self._tell(delivery, Outcome.REFUSED)
@@ -166,9 +167,8 @@ class Intake:
         finally:
             for delivery in batch[told:]:
                 self._tell(delivery, Outcome.UNKNOWN)
-            self.stored += stored
-            self._metrics.accepted.inc(stored)
-            self._metrics.bytes.inc(stored_bytes)
+            self._metrics.accepted.inc(self.stored - stored)
+            self._metrics.bytes.inc(self.stored_bytes - stored_bytes)
             self._metrics.batch_size.observe(len(batch))
             self._metrics.commit_seconds.observe(perf_counter() - started)
 
@@ -187,8 +187,8 @@ class Intake:
             return False
 
     def _tell(self, delivery: _Delivery, outcome: Outcome) -> None:
-        self._unanswered -= 1
-        self._unanswered_bytes -= delivery.size
+        self.unanswered -= 1
+        self.unanswered_bytes -= delivery.size
         if not delivery.outcome.done():
             delivery.outcome.set_result(outcome)
 

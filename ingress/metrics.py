@@ -24,7 +24,8 @@ class Metrics:
             "handoff_ingress_deliveries",
             "Requests to the webhook by what became of them: accepted (stored in Redis, answered 202), the signature's "
             "verdict where it was refused (missing, malformed, forged, stale, future, team_secret_required), or the "
-            "error code of any other answer. backlog_full, store_unavailable and overloaded come back later.",
+            "error code of any other answer. backlog_full, backlog_bytes_full, memory_full, store_unavailable and "
+            "overloaded come back later.",
             ["outcome"],
             registry=registry,
         )
@@ -52,6 +53,25 @@ class Metrics:
         self.backlog = Gauge(
             "handoff_ingress_backlog",
             "Accepted deliveries that wait (unread, held or in lanes), as last counted plus those accepted since.",
+            registry=registry,
+        )
+        self.backlog_bytes = Gauge(
+            "handoff_ingress_backlog_bytes", "The same in bytes, as the server keeps them.", registry=registry
+        )
+        self.memory = Gauge(
+            "handoff_ingress_server_memory_bytes",
+            "The state server's memory that counts against its maxmemory, as last seen.",
+            registry=registry,
+        )
+        self.memory_limit = Gauge(
+            "handoff_ingress_server_memory_limit_bytes",
+            "At so much of it deliveries are answered 503 (HANDOFF_MAX_MEMORY of maxmemory); 0: never.",
+            registry=registry,
+        )
+        self.closed = Gauge(
+            "handoff_ingress_closed",
+            "1 while every delivery is answered 503 for this reason, else 0: a bound is reached.",
+            ["reason"],
             registry=registry,
         )
         self.ready = Gauge("handoff_ingress_ready", "1 while /readyz answers 200, else 0.", registry=registry)

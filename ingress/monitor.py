@@ -3,23 +3,26 @@
     partitions unknown ──fix_partitions──▶ ready ──no answer, or writes refused──▶ not ready ──a good look──▶ ready
             └────────────────────────────────┴── another number of partitions ──▶ ``wrong_settings``: the process ends
 
-Nothing here is in a request's path: requests read ``partitions`` and ``backlog_full``, and learn of an outage from
-their own XADD.
+Nothing here is in a request's path: requests read ``partitions`` and ``closed``, and learn of an outage from their own
+XADD. What this process has taken in since its last look counts in at once, so one ingress never goes over a bound by
+more than what the look itself missed; several can go over it by what the others take in between two looks.
 """
 
 from __future__ import annotations
 
 import asyncio
-from itertools import islice
 from typing import Final
 
 import redis.exceptions
 import structlog
 
 from ingress.intake import Intake
+from worker.core.backpressure import Bounds, Gate, Load, Reason, decide, memory_bound, reached
+from worker.core.backpressure import describe as in_words
 from worker.errors import ConfigurationError, StoreError
 from worker.settings import Settings
 from worker.store import keys
+from worker.store.backlog import Measured, Scale
 from worker.store.client import connect, connect_async, describe, unavailable_as_error
 from worker.store.installation import fix_partitions
 
@@ -27,7 +30,6 @@ INTERVAL: Final = 1.0  # seconds between looks
 PATIENCE: Final = 1.5  # seconds for one command of a look
 FRESH: Final = 5.0  # seconds that a good look counts for
 REMIND: Final = 60.0  # seconds between log lines while the server is away
-SLICE: Final = 256  # XLENs sent at once, so that thousands of partitions don't hold the loop up
 
 log = structlog.get_logger(__name__)
 
@@ -40,9 +42,12 @@ class Monitor:
         self._intake = intake
         self._loop = asyncio.get_running_loop()
         self._client = connect_async(settings, timeout=PATIENCE, connections=1)
-        self._keys: list[keys.PartitionKeys] = []
-        self._counted = 0  # what waited at the last look
-        self._stored_before = 0  # what the intake had stored when that look began
+        self._bell = ""  # a key of the installation's
+        self._scale = Scale([])
+        self._measured = Measured(0, 0, 0, 0)
+        self._before = (0, 0)  # what the intake had stored when that look began: deliveries, bytes
+        self._gate = Gate()
+        self._told: frozenset[str] = frozenset()
         self._last_good: float | None = None
         self._trouble: str | None = "the state server has not been asked yet"
         self._remind_at = 0.0
@@ -50,13 +55,33 @@ class Monitor:
         self.wrong_settings: asyncio.Future[ConfigurationError] = self._loop.create_future()
 
     @property
-    def backlog(self) -> int:
-        """Accepted deliveries that wait: those counted, and those that this process has stored since."""
-        return self._counted + self._intake.stored - self._stored_before
+    def load(self) -> Load:
+        """What was measured, and what this process has taken in since or is about to store."""
+        measured, intake = self._measured, self._intake
+        since = intake.stored_bytes + intake.unanswered_bytes - self._before[1]
+        return Load(
+            measured.events + intake.stored + intake.unanswered - self._before[0],
+            measured.size + since,
+            measured.memory + since,
+        )
 
     @property
-    def backlog_full(self) -> bool:
-        return 0 < self._settings.max_backlog <= self.backlog
+    def bounds(self) -> Bounds:
+        settings, server = self._settings, self._measured.max_memory
+        return Bounds(
+            settings.max_backlog,
+            int(settings.max_backlog_bytes),
+            memory_bound(settings.max_memory, server),
+            settings.max_memory,
+            server,
+        )
+
+    @property
+    def closed(self) -> Reason | None:
+        """Why nothing more is taken in now. It closes the moment that a bound is reached, and opens at a look."""
+        if self._gate.reason is None and (reason := reached(self.load, self.bounds)) is not None:
+            self._set(Gate(reason))
+        return self._gate.reason
 
     @property
     def trouble(self) -> str | None:
@@ -89,28 +114,50 @@ class Monitor:
 
     async def _find_partitions(self) -> None:
         partitions = await asyncio.to_thread(_fix_partitions, self._settings)
-        self._keys = [keys.PartitionKeys(self._settings.prefix, partition) for partition in range(partitions)]
+        made = [keys.PartitionKeys(self._settings.prefix, partition) for partition in range(partitions)]
+        self._bell, self._scale = made[0].bell, Scale(made)
         self._intake.open(self._settings.prefix, partitions)
         self.partitions = partitions
 
     async def _count(self) -> None:
-        stored_before = self._intake.stored
-        waiting = 0
+        before = self._intake.stored, self._intake.stored_bytes
         with unavailable_as_error():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.hget(keys.config(self._settings.prefix), "partitions")
                 # The server refuses this write whenever it would refuse an XADD, and an empty value changes nothing:
                 # no key is made, none is touched (redis.io/commands/setrange).
-                pipeline.setrange(self._keys[0].bell, 0, "")
+                pipeline.setrange(self._bell, 0, "")
                 stored, _ = await pipeline.execute()
-                each = iter(self._keys)
-                while some := list(islice(each, SLICE)):
-                    for key in some:
-                        pipeline.xlen(key.inbox)
-                    waiting += sum(await pipeline.execute())
+            measured = await self._measure()
         if stored != str(self.partitions).encode():
             await self._partitions_changed()
-        self._counted, self._stored_before = waiting, stored_before
+        self._measured, self._before = measured, before
+        self._set(decide(self._gate, self.load, self.bounds, self._loop.time()))
+        if measured.refused != self._told:
+            self._told = measured.refused
+            log.warning("not_measured", refused=sorted(measured.refused), setting="HANDOFF_REDIS_URL")
+
+    async def _measure(self) -> Measured:
+        steps = self._scale.steps()
+        commands = next(steps)
+        while True:
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for command in commands:
+                    pipeline.execute_command(*command)
+                answers = await pipeline.execute(raise_on_error=False)
+            try:
+                commands = steps.send(answers)
+            except StopIteration as end:
+                measured: Measured = end.value
+                return measured
+
+    def _set(self, gate: Gate) -> None:
+        was, self._gate = self._gate.reason, gate
+        if gate.reason is not None and gate.reason != was:
+            why = in_words(gate.reason, self.load, self.bounds)
+            log.warning("closed", reason=gate.reason.value, why=why, answer="503 until there is room")
+        elif gate.reason is None and was is not None:
+            log.info("opened", reason=was.value, why=in_words(was, self.load, self.bounds))
 
     async def _partitions_changed(self) -> None:
         """The server was emptied, or is another one now: it may have other partitions than we fill."""

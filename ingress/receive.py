@@ -17,6 +17,7 @@ from ingress.metrics import Metrics
 from ingress.monitor import Monitor
 from ingress.signature import HEADER, Verdict, verify
 from ingress.sparing import SparingLog
+from worker.core.backpressure import Reason
 from worker.core.envelope import MAX_ID, team_of
 from worker.settings import Settings
 from worker.store.keys import partition_of
@@ -55,7 +56,11 @@ TEAM_SECRET_REQUIRED: Final = refusal(
 NO_SUCH_TEAM: Final = refusal(404, "not_found", f"The team in the path must have 1 to {MAX_ID} characters.")
 STORE_UNAVAILABLE: Final = _later("store_unavailable", "The delivery could not be stored now.", 5)
 OVERLOADED: Final = _later("overloaded", "Too many deliveries are being stored now.", 1)
-BACKLOG_FULL: Final = _later("backlog_full", "Too many accepted deliveries wait to be handled.", 30)
+FULL: Final = {
+    Reason.EVENTS: _later(Reason.EVENTS, "Too many accepted deliveries wait to be handled.", 30),
+    Reason.BYTES: _later(Reason.BYTES, "The accepted deliveries that wait to be handled are too large together.", 30),
+    Reason.MEMORY: _later(Reason.MEMORY, "The state server is nearly full.", 30),
+}
 _ANSWERS: Final = {
     Outcome.STORED: ACCEPTED,
     Outcome.REFUSED: STORE_UNAVAILABLE,
@@ -104,8 +109,9 @@ class Receiver:
         partitions = self._monitor.partitions
         if partitions is None:
             return self._counted(STORE_UNAVAILABLE)
-        if self._monitor.backlog_full:
-            return self._counted(BACKLOG_FULL)
+        closed = self._monitor.closed
+        if closed is not None:
+            return self._counted(FULL[closed])
         partition = zlib.crc32(body) % partitions if team is None else partition_of(team, partitions)
         answer = _ANSWERS[await self._intake.submit(partition, body, url_team)]
         return answer if answer is ACCEPTED else self._counted(answer)  # the intake counts what it has stored

@@ -138,6 +138,19 @@ class Settings(BaseSettings):
         description="Accepted deliveries that may wait (unread, held or in lanes) before the ingress answers 503 and "
         "leaves them with the provider. 0: no bound but the server's memory.",
     )
+    max_backlog_bytes: ByteSize = Field(
+        ByteSize(2 * 1024**3),
+        ge=0,
+        description="The same in bytes of memory that they take. The default is a million of 2 KB: usual events meet "
+        "`HANDOFF_MAX_BACKLOG` first, and this one holds for larger ones. 0: no bound but the server's memory.",
+    )
+    max_memory: float = Field(
+        0.85,
+        gt=0,
+        le=1,
+        description="Share of the server's `maxmemory`, if it has one, at which the ingress answers 503. The rest is "
+        "for the work on what waits, and for what several ingresses store within about a second.",
+    )
     dedup_window: Duration = Field(
         24 * 3600.0,
         ge=60,
@@ -155,7 +168,13 @@ class Settings(BaseSettings):
         1000,
         ge=1,
         le=100_000,
-        description="Events of one team that may wait above a gap; over it the lowest goes first.",
+        description="Events of one team that may wait above a gap; over it the lowest goes first. All of a team's are "
+        "looked at with every batch that has one of its events.",
+    )
+    held_bytes: ByteSize = Field(
+        ByteSize(64 * 1024 * 1024),
+        ge=1024,
+        description="The same in bytes of their bodies: a thousand of 64 KB.",
     )
     memory: Duration = Field(
         90 * 86400.0,

@@ -12,10 +12,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.core.units import size
+
+__all__ = ["WIDE", "age", "as_json", "cell", "console", "moment", "plural", "size", "table"]
+
 WIDE: Final = 200  # columns where there is no terminal to fit into, so that nothing is cut for grep
 
 _AGES: Final = ((86400_000, "d"), (3600_000, "h"), (60_000, "m"), (1000, "s"))
-_SIZES: Final = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 
 
 def console() -> Console:
@@ -45,21 +48,13 @@ def age(ms: int | None) -> str | None:
         return None
     if ms < 1000:
         return f"{ms}ms"
-    for at, (size, unit) in enumerate(_AGES):
-        if ms >= size:
-            whole, rest = divmod(ms, size)
+    for at, (length, unit) in enumerate(_AGES):
+        if ms >= length:
+            whole, rest = divmod(ms, length)
             below = _AGES[at + 1] if at + 1 < len(_AGES) else None
             less = rest // below[0] if below else 0
             return f"{whole}{unit}" + (f"{less}{below[1]}" if below and less else "")
     return "0s"
-
-
-def size(count: int) -> str:
-    """Bytes as ``1.5 KiB``."""
-    for unit, name in _SIZES:
-        if count >= unit:
-            return f"{count / unit:.1f} {name}"
-    return f"{count} B"
 
 
 def moment(ms: int) -> str:
