@@ -170,7 +170,9 @@ def test_whatever_happens_to_bodies_the_books_agree(any_server_url: str, prefix:
             if kind == 0:
                 some = random.sample(["crm", "mail", "audit"], random.randrange(4))
                 count = random.randrange(1, 6)
-                partition.sequence(*(change("t", seq + 1 + at) for at in range(count)), route=to(*some))
+                partition.sequence(
+                    *(change("t", seq + 1 + at, pad=random.randrange(200)) for at in range(count)), route=to(*some)
+                )
                 seq += count
             elif kind == 1:
                 archive(partition).trim(now(partition) if random.random() < 0.9 else FAR)
@@ -204,8 +206,10 @@ def _check(partition: Partition) -> int:
     dead = {flat[flat.index(b"job") + 1].split()[0] for _, flat in partition.client.xrange(partition.keys.dead)}
     archived = {text.split()[3] for text in partition.client.lrange(partition.keys.archive, 0, -1)}
     needed = waiting | dead | archived
-    assert set(entries(partition)) == needed
+    bodies = {name: fields[1] for name, fields in partition.client.xrange(partition.keys.inbox)}
+    assert set(bodies) == needed
     books = partition.balanced()
     assert books.ledger.get("kept", 0) == len(needed - waiting)
+    assert books.ledger.get("kept_bytes", 0) == sum(len(bodies[entry]) for entry in needed - waiting)
     assert books.waiting == len(waiting)
     return len(needed)

@@ -52,7 +52,7 @@ def dispatch(released: Iterable[Released], route: Route, archived_at: int | None
     result = Dispatch()
     lanes = result.lanes
     routed: dict[str, int] = {}
-    size, kept = 0, 0
+    size = kept = kept_bytes = 0
     for item in released:
         event, entry, *_ = item.arrival
         handlers = route(event.type, item.change)
@@ -69,7 +69,9 @@ def dispatch(released: Iterable[Released], route: Route, archived_at: int | None
             plain = jobs.encode(item, shared=shared)
             result.archive.append(archive.encode(event.id, [terms.name for terms in handlers], archived_at, plain))
             size += item.arrival.size
-            kept += not handlers
+            if not handlers:
+                kept += 1
+                kept_bytes += item.arrival.size
         team = escaped(event.team)
         for handler, order_by, conflate in handlers:
             if conflate:
@@ -80,5 +82,5 @@ def dispatch(released: Iterable[Released], route: Route, archived_at: int | None
             lanes.setdefault((handler, lane), []).append(job)
             routed[handler] = routed.get(handler, 0) + 1
     result.counts.update({f"routed:{handler}": count for handler, count in routed.items()})
-    result.counts.update(kept=kept, archive_bytes=size)
+    result.counts.update(kept=kept, kept_bytes=kept_bytes, archive_bytes=size)
     return result

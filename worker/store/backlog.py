@@ -1,11 +1,11 @@
 """How much waits and how full the server is, measured in two round trips whose cost is bounded.
 
 Deliveries are counted: an entry of the inbox waits from when it is accepted until its last job has ended, but for those
-that only the archive and dead letters keep (``kept`` of the ledger). Their bytes are the server's own figure for the
-stream (MEMORY USAGE), which adds up its nodes without reading a body: exact, whatever the sizes, and 0.1 microseconds
-for each node (50 ms for a million bodies of 1.6 KB; Valkey 7.2 to 9.1). So one look reads at most ``NODES`` of them:
-partitions take turns when there are more, and meanwhile one's entries are taken to be as large as when last measured.
-Of a single partition with more nodes than that, the oldest so many stand for all.
+that only the archive and dead letters keep (``kept`` and ``kept_bytes`` of the ledger). Their bytes are the server's
+own figure for the stream (MEMORY USAGE), which adds up its nodes without reading a body: exact, whatever the sizes, and
+0.1 microseconds a node (50 ms for a million bodies of 1.6 KB, 9 ms for as many of 200 bytes; Valkey 9.1). So one look
+reads at most ``NODES`` of them: partitions take turns when there are more, and meanwhile one's entries are taken to be
+as large as when last measured. Of a single partition with more nodes than that, the oldest so many stand for all.
 
 The same code asks with redis-py's clients of both kinds: ``steps`` yields commands and is sent their answers.
 """

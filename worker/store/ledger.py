@@ -9,7 +9,7 @@ quarantined           deliveries that could not be understood, or not told from 
 proofs                entries that prove a gap empty, which carry no event
 released              events put out in order
 stored                events whose body is kept: for jobs, dead letters or the archive
-kept                  those of them that no job waits for
+kept kept_bytes       those of them that no job waits for; the sum of these bodies
 archive_bytes         the sum of the bodies that the archive keeps; records that it let go
 trimmed
 late, stale, twins    events below the watermark; of those, overtaken ones; events that share a number

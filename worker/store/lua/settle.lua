@@ -29,12 +29,12 @@ local any_blocked = redis.call('EXISTS', KEYS[8]) == 1
 local WORDS = {d = 'done', x = 'discarded', D = 'dead'}
 
 local function finish(job, letter, attempts)
-  local entry, shared = string.match(job, '^(%S+) (%S+)')
+  local entry, shared, size = string.match(job, '^(%S+) (%S+) (%S+)')
   local word = WORDS[letter]
   counts[word] = counts[word] + 1
   if letter ~= 'D' and shared == '0' then
     users.freed[#users.freed + 1] = entry
-  elseif users.move(entry, 1, letter == 'D' and DEAD or 0) then
+  elseif users.move(entry, 1, letter == 'D' and DEAD or 0, nil, size) then
     ends[#ends + 1] = entry .. ' ' .. handler
     ends[#ends + 1] = string.format('%s %.0f %s', word, now, attempts)
   end

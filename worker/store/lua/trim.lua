@@ -25,7 +25,7 @@ for _, record in ipairs(records) do
   for handler in string.gmatch(handlers, '[^,]+') do
     gone[#gone + 1] = entry .. ' ' .. handler
   end
-  users.move(entry, ARCHIVED, 0)
+  users.move(entry, ARCHIVED, 0, nil, size)
 end
 if taken > 0 then
   redis.call('LTRIM', KEYS[1], taken, -1)
