@@ -15,6 +15,7 @@ import redis
 
 from tests.store_kit import AT_ONCE, Partition, to
 from worker.core.dispatch import Route
+from worker.core.handlers import define
 from worker.core.sequencing import Policy
 from worker.settings import Settings
 from worker.store.client import connect
@@ -106,8 +107,12 @@ class Installation:
 
 def describe(name: str, **other: Any) -> dict[str, Any]:
     """What ``HandlerSpec.describe`` gives."""
-    described = {"name": name, "function": f"app.{name}", "on": "assignee changes", "when": False, "queue": f"q.{name}"}
-    return described | {"attempts": 5, "timeout": 10.0, "rate": "100/10s", "concurrency": 64, "async": True} | other
+    options = {"queue": f"q.{name}", "attempts": 5, "timeout": 10.0, "rate": "100/10s", "concurrency": 64}
+    return (
+        define(lambda change, ctx: None, name=name, **options).describe()
+        | {"function": f"app.{name}", "async": True}
+        | other
+    )
 
 
 def shape(value: Any) -> Any:

@@ -10,7 +10,7 @@ import redis
 
 from tests import servers
 from tests.store_kit import Partition, partition_on
-from worker.settings import Settings, load_settings
+from worker.settings import Settings, load_settings, variables
 
 _numbers = itertools.count(1)
 
@@ -38,9 +38,11 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         if name.startswith("HANDOFF_") or name == "INBOX_WEBHOOK_SECRET":
             monkeypatch.delenv(name)
     monkeypatch.setitem(Settings.model_config, "env_file", None)
-    load_settings.cache_clear()
+    for read in (load_settings, variables):
+        read.cache_clear()
     yield
-    load_settings.cache_clear()
+    for read in (load_settings, variables):
+        read.cache_clear()
 
 
 @pytest.fixture

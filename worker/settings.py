@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any, Self
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,7 +25,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
 
@@ -314,13 +316,29 @@ def _variable(location: tuple[Any, ...]) -> str:
 
 
 @functools.cache
+def variables() -> Mapping[str, str]:
+    """The environment and ``.env`` as the settings read them, names in capitals, read once. For what is no setting: the
+    options of handlers. Raises ``ConfigurationError`` for a file that can't be read."""
+    with _readable():
+        read = [source(Settings).env_vars for source in (DotEnvSettingsSource, EnvSettingsSource)]
+    return {name.upper(): value for found in read for name, value in found.items() if value is not None}
+
+
+@functools.cache
 def load_settings() -> Settings:
     """The settings of this process, read once. Raises ``ConfigurationError`` naming the first variable at fault."""
     try:
-        return Settings()
-    except (OSError, UnicodeDecodeError) as error:
-        problem = f"can't be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
-        raise ConfigurationError(".env", problem) from None
+        with _readable():
+            return Settings()
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigurationError(_variable(first["loc"]), first["msg"].removeprefix("Value error, ")) from None
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, UnicodeDecodeError) as error:
+        problem = f"can't be read: {error.strerror}" if isinstance(error, OSError) else "is not UTF-8 text"
+        raise ConfigurationError(".env", problem) from None

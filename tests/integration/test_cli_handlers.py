@@ -18,8 +18,9 @@ def test_announced_handlers_with_their_jobs(installation: Installation) -> None:
         {"name": "mail", "announced": True} | describe("mail") | {"waiting": 0},
     ]
     header, crm, _ = installation.run("handlers").out.splitlines()
-    assert header.split() == ["handler", "on", "queue", "attempts", "timeout", "concurrency", "rate", "waiting"]
-    assert crm.split() == ["crm", "assignee", "changes", "q.crm", "5", "10", "s", "64", "100/10s", "3"]
+    columns = ["handler", "on", "queue", "attempts", "timeout", "concurrency", "rate", "other", "options", "waiting"]
+    assert header.split() == columns
+    assert crm.split() == ["crm", "assignee", "changes", "q.crm", "5", "10", "s", "64", "100/10s", "-", "3"]
 
 
 def test_a_handler_that_only_has_jobs_is_listed_too(installation: Installation) -> None:

@@ -178,7 +178,7 @@ def test_a_handler_that_is_defined_again_is_checked_again() -> None:
 def test_what_is_announced_has_every_option_as_plain_json() -> None:
     for spec in (defined(), defined(**OTHER), defined(push_async, conflate=True)):
         told = json.loads(json.dumps(spec.describe()))
-        assert set(told) == {*CHECKS, "name", "function", "async", "to"} - {"retries"}
+        assert set(told) == {*CHECKS, "name", "function", "async", "to", "overridden"} - {"retries"}
     assert defined(**OTHER).describe()["team_rate"] == "1000/450s"
     assert defined(**OTHER).describe()["backoff"] == {"base": 2, "cap": 9}
 

@@ -132,6 +132,24 @@ def test_a_handlers_wrong_option_is_named(folder: Path, options: str, said: str)
     assert complaint("mine_a").startswith(said)
 
 
+def test_the_environment_stands_above_the_module(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = "from worker import route\nroute(to='crm.push', queue='crm', broker='memory://')\n"
+    (folder / "mine_a.py").write_text(sent + ONE.replace("@handler", "@handler(rate='5/s')"))
+    monkeypatch.setenv("HANDOFF_HANDLER_PUSH_RATE", "none")
+    monkeypatch.setenv("HANDOFF_HANDLER_CRM_PUSH_ORDER_BY", "prospect")
+    made = load_handlers(Settings(handlers=["mine_a"]))
+    assert (made["push"].rate, made["push"].overridden) == (None, ("rate",))
+    assert made["crm.push"].order_by == "prospect"
+    assert made["crm.push"].function.__module__ == "worker.runtime.forward"
+    assert load_handlers(Settings(handlers=["mine_a"]))["push"].rate is None, "also when it is loaded again"
+
+
+def test_a_variable_of_nothing_stops_the_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "mine_a.py").write_text(ONE)
+    monkeypatch.setenv("HANDOFF_HANDLER_PUHS_RATE", "5/s")
+    assert complaint("mine_a") == "HANDOFF_HANDLER_PUHS_RATE: names no handler (there are PUSH)"
+
+
 def test_events_are_routed_by_what_handlers_want_and_remembered(folder: Path) -> None:
     (folder / "mine_a.py").write_text(
         ONE + "@handler(on='message.*')\ndef messages(e, ctx): pass\n@handler(on='*')\ndef everything(e, ctx): pass\n"

@@ -54,6 +54,7 @@ class HandlerSpec:
     ``on`` is None for assignee changes, else patterns of event types. ``attempts`` counts all calls for one job;
     ``timeout`` is seconds per call; ``concurrency`` is how many lanes one runner works on at once. ``batch`` is how
     many changes one call gets at most (None: it gets one, and no list), ``batch_wait`` the seconds it waits for them.
+    ``overridden`` names the options that the environment set (runtime/overrides.py).
     """
 
     name: str
@@ -77,6 +78,7 @@ class HandlerSpec:
     classify: Callable[[BaseException], object] | None = None
     is_async: bool = False
     forward: Forward | None = None
+    overridden: tuple[str, ...] = ()
 
     def wants(self, event_type: str, change: Change | None) -> bool:
         """Whether an event is this handler's business. ``when`` is asked later, where the handler runs.
@@ -117,6 +119,7 @@ class HandlerSpec:
             "classify": self.classify is not None,
             "async": self.is_async,
             "to": None if self.forward is None else self.forward.task,
+            "overridden": list(self.overridden),
         }
 
 

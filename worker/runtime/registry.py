@@ -13,13 +13,15 @@ from worker.core.dispatch import Route, Terms
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
 from worker.runtime.forward import forwarder
-from worker.settings import Settings
+from worker.runtime.overrides import override
+from worker.settings import Settings, variables
 
 
 def load_handlers(settings: Settings) -> Registry:
-    """Import the modules and answer with every handler they define.
+    """Import the modules and answer with every handler they define, with the options that the environment gives it.
 
-    Raises ``ConfigurationError`` in one line for a module that does not import, or a handler that can't be used.
+    Raises ``ConfigurationError`` in one line for a module that does not import, a handler that can't be used, or a
+    variable that is about none of them.
     """
     for module in settings.handlers:
         try:
@@ -40,7 +42,7 @@ def load_handlers(settings: Settings) -> Registry:
         )
     return {
         name: spec if spec.forward is None else replace(spec, function=forwarder(settings, spec.forward))
-        for name, spec in registered().items()
+        for name, spec in override(registered(), variables()).items()
     }
 
 
