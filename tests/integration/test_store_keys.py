@@ -10,7 +10,7 @@ from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
 from worker.core.dispatch import Terms
 from worker.core.handlers import Rate
 from worker.core.lanes import escaped
-from worker.store import keys
+from worker.store import actions, keys
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.lanes import Action, Settlement
@@ -55,6 +55,7 @@ def everything_happens(partition: Partition) -> None:
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")
+    actions.record(p.client, p.settings.prefix, who="me", what="dead retry", args={}, count=1)
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
 
 

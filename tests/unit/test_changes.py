@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.core.changes import Change, ChangeKind, Owner, assignee_change, owner_after
+from worker.core.changes import Change, ChangeKind, Owner, assignee_change, overtaken, owner_after
 from worker.core.envelope import Envelope
 
 A, R, U, N = ChangeKind.ASSIGNED, ChangeKind.REASSIGNED, ChangeKind.UNASSIGNED, ChangeKind.UNCHANGED
@@ -65,3 +65,20 @@ def test_an_unreadable_time_counts_as_the_earliest() -> None:
 def test_kinds_compare_equal_to_the_words_that_handlers_write() -> None:
     assert [kind.value for kind in ChangeKind] == ["assigned", "reassigned", "unassigned", "unchanged"]
     assert ChangeKind("reassigned") == "reassigned"
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [
+        (None, False),
+        (Owner(4, 999, "z", "b"), False),
+        (Owner(5, 100, "m", "a"), False),
+        (Owner(6, 0, "a", "b"), True),
+        (Owner(5, 101, "a", "b"), True),
+        (Owner(6, 0, "a", None), True),
+        (Owner(6, 0, "a", "a"), False),
+    ],
+    ids=["unknown", "older", "itself", "newer", "newer by time", "nobody's by now", "newer, and the same owner"],
+)
+def test_a_newer_event_that_says_another_owner_overtakes(known: Owner | None, expected: bool) -> None:
+    assert overtaken(known, event("a")) is expected

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from worker.core.changes import Change, ChangeKind
 from worker.core.envelope import MAX_SEQ, Envelope
-from worker.core.jobs import Job, Joint, decode, encode
+from worker.core.jobs import Job, Joint, decode, encode, revived
 from worker.core.sequencing import Arrival, Released
 
 # Whatever UTF-8 can carry: spaces, line ends, NUL, the marks and separators of the format itself.
@@ -86,3 +86,12 @@ def test_the_scripts_find_entry_sharing_and_size_as_the_first_words() -> None:
 def test_anything_else_is_refused(text: bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - whatever it says, it is a ValueError
         decode(text)
+
+
+@given(changes(), st.booleans(), st.booleans(), st.booleans())
+def test_a_revived_job_is_the_same_but_late(change: Change, late: bool, conflate: bool, stale: bool) -> None:
+    event = Envelope("e", 9, "t", "any", None, "p q", "m 2")
+    text = encode(Released(Arrival(event, "1-3", 0, 5), late, change), shared=False, conflate=conflate).encode()
+    before, after = decode(text), decode(revived(text, stale=stale))
+    assert after == before._replace(shared=True, late=True, change=change._replace(stale=change.stale or stale))
+    assert revived(revived(text, stale=stale), stale=stale) == revived(text, stale=stale)

@@ -222,6 +222,14 @@ def test_age_counts_when_the_id_is_looked_up_not_when_the_delivery_arrived(at: i
     assert (out(decided), [q.reason for q in decided.quarantined]) == ((["e3!"], []) if told else ([], ["too_old"]))
 
 
+def test_what_a_person_vouches_for_goes_out_though_it_is_old_and_its_id_was_seen() -> None:
+    story = begun()
+    assert [q.reason for q in story.tell(event(3), at=10_001).quarantined] == ["too_old"]
+    assert story.tell(event(3), at=10_002).duplicates
+    delivery = Delivery("9-9", T0 + 10_003, event(3), vouched=True)
+    assert out(plan(story.state, [delivery], T0 + 10_003, POLICY)) == ["e3!"]
+
+
 def test_an_old_event_above_the_watermark_is_not_in_doubt() -> None:
     story = begun()
     assert out(story.tell(event(6), at=10**6)) == ["e6"]

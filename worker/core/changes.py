@@ -47,7 +47,7 @@ def assignee_change(known: Owner | None, event: Envelope) -> Change:
     """
     if known is None:
         return Change(_by_value(event.assignee), None, previous_known=False)
-    if known[:3] > (event.seq, event.occurred_ms or 0, event.id):
+    if known[:3] > _place(event):
         return Change(_by_value(event.assignee), None, previous_known=False, stale=True)
     if known.assignee == event.assignee:
         kind = ChangeKind.UNCHANGED
@@ -58,9 +58,22 @@ def assignee_change(known: Owner | None, event: Envelope) -> Change:
     return Change(kind, known.assignee, previous_known=True)
 
 
+def overtaken(known: Owner | None, event: Envelope) -> bool:
+    """Would a call with ``event``, made after all that was released so far, leave the prospect with an old owner?
+
+    A newer event that says the same owner does no harm: one click in Inbox sends several (PROVIDER.md 5), and a
+    change's echoes reach no handler, so that this one is what tells it.
+    """
+    return known is not None and known[:3] > _place(event) and known.assignee != event.assignee
+
+
 def owner_after(event: Envelope) -> Owner:
     """What is known of the prospect once ``event`` is released."""
-    return Owner(event.seq, event.occurred_ms or 0, event.id, event.assignee)
+    return Owner(*_place(event), event.assignee)
+
+
+def _place(event: Envelope) -> tuple[int, int, str]:
+    return event.seq, event.occurred_ms or 0, event.id
 
 
 def _by_value(assignee: str | None) -> ChangeKind:

@@ -83,6 +83,20 @@ def encode(released: Released, *, shared: bool, conflate: bool = False) -> str:
     return f"{entry} {'1' if shared else '0'} {size} {event.seq} {marks} {rest}"
 
 
+def revived(text: bytes, *, stale: bool) -> bytes:
+    """A job that was given up, as it goes back into its lane: late, and ``stale`` where a newer change went before it.
+
+    ``shared`` is set: who else needs its body by now is written beside the body (store/lua/users.lua). Raises
+    ``ValueError`` for what ``encode`` did not write.
+    """
+    entry, _, size, seq, marks, rest = text.split(b" ", 5)
+    if stale and b"s" not in marks:
+        marks += b"s"
+    if b"l" not in marks:
+        marks += b"l"
+    return b" ".join((entry, b"1", size, seq, marks, rest))
+
+
 def decode(text: bytes) -> Job:
     """Raises ``ValueError`` for what ``encode`` did not write."""
     entry, shared, size, seq, marks, rest = text.decode().split(" ", 5)

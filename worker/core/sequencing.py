@@ -6,7 +6,8 @@ Each team counts its events with ``seq``; its *watermark* is the highest release
     n == watermark + 1           released, and with it whatever was held right above it
     n >  watermark + 1           held: something below it is missing, or was never sent to us
     n <= watermark               late: released and marked; its change may be stale (core/changes.py)
-    n <= watermark, too old      quarantined: older than ids are remembered, so it can't be told from a duplicate
+    n <= watermark, too old      quarantined: older than ids are remembered, so it can't be told from a duplicate; but
+                                 late where a person vouches for it (`handoff quarantine retry --force`)
 
 A gap is normal: ``seq`` counts events that the webhook may not be subscribed to (PROVIDER.md 2). It is given up when
 
@@ -48,7 +49,7 @@ class Delivery(NamedTuple):
     """One entry of the inbox: where it is, when it arrived (ms), and what it says or why it says nothing.
 
     ``size`` is the body's length in bytes; ``mark`` what is remembered of the event's id (``fingerprint``),
-    worked out from it where the reader has not done so.
+    worked out from it where the reader has not done so. ``vouched``: a person says that it is no duplicate.
     """
 
     entry: str
@@ -56,6 +57,7 @@ class Delivery(NamedTuple):
     content: Envelope | Unreadable
     size: int = 0
     mark: bytes = b""
+    vouched: bool = False
 
 
 class Arrival(NamedTuple):
@@ -197,13 +199,13 @@ class _Sequencer:
         self.in_order = 0
 
     def receive(self, delivery: Delivery) -> None:
-        entry, arrived, event, size, mark = delivery
+        entry, arrived, event, size, mark, vouched = delivery
         plan = self.plan
         if isinstance(event, Unreadable):
             plan.quarantined.append(Quarantined(entry, event.reason, event.detail))
             return
         mark = mark or fingerprint(event.team, event.id)
-        if mark in self.state.seen:
+        if mark in self.state.seen and not vouched:
             plan.duplicates.append(entry)
             return
         self.state.seen.add(mark)
@@ -220,7 +222,7 @@ class _Sequencer:
             if team.held:
                 self._drain(team)
         else:
-            self._receive_late(team, arrival)
+            self._receive_late(team, arrival, vouched=vouched)
 
     def prove(self, entry: str, proof: Proof) -> None:
         """Nothing is missing up to ``proof.seq``: what is held up to there goes out, and the watermark with it."""
@@ -270,9 +272,10 @@ class _Sequencer:
             self._release_lowest(team, 1)
             self._drain(team)
 
-    def _receive_late(self, team: TeamState, arrival: Arrival) -> None:
+    def _receive_late(self, team: TeamState, arrival: Arrival, *, vouched: bool) -> None:
         event = arrival.event
-        if event.occurred_ms is not None and self.now - event.occurred_ms > self.policy.dedup_window_ms:
+        age = 0 if event.occurred_ms is None else self.now - event.occurred_ms
+        if age > self.policy.dedup_window_ms and not vouched:
             self.plan.quarantined.append(
                 Quarantined(
                     arrival.entry, TOO_OLD, "below the watermark and older than ids are remembered: may be a duplicate"

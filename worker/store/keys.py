@@ -9,9 +9,11 @@ key                    type   meaning                                           
 P:config               hash   partitions, created: fixed at the first start                for ever
 P:handlers             hash   handler name -> its definition as JSON, written by workers   for ever
 P:rate:{H}             list   calls of handler H granted lately, "ms count"                the rate's own time
+P:actions              stream what people did: who, what, args, count; the newest 10,000   for ever
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
-                              (optional). Appended by the ingress; an entry stays where    or nobody needs it
+                              (optional), vouched 1 by a person (quarantine retry          or nobody needs it
+                              --force). Appended by the ingress; an entry stays where
                               it is while it waits, is held, has jobs or dead letters,
                               or is in the archive: a body is stored once.
 P:{pNN}:state          hash   cursor (last entry read), fence (last token given), lateness for ever
@@ -74,6 +76,10 @@ def sweeper(prefix: str) -> str:
 def rate(prefix: str, handler: str) -> str:
     """Not a partition's: a rate holds over all of them."""
     return f"{prefix}:rate:{{{handler}}}"
+
+
+def actions(prefix: str) -> str:
+    return f"{prefix}:actions"
 
 
 _FIXED: Final = (

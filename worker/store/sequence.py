@@ -107,7 +107,7 @@ class SequenceStore:
         size = 0
         for name, fields in entries:
             entry = name.decode()
-            body, team, proof = _fields(fields)
+            body, team, proof, vouched = _fields(fields)
             if proof is not None and team is not None:
                 deliveries.append((entry, Proof(team, proof)))
                 continue
@@ -123,7 +123,8 @@ class SequenceStore:
                 fault.__cause__ = error
                 deliveries.append(Delivery(entry, arrived, fault, len(body)))
             else:
-                deliveries.append(Delivery(entry, arrived, event, len(body), fingerprint(event.team, event.id)))
+                mark = fingerprint(event.team, event.id)
+                deliveries.append(Delivery(entry, arrived, event, len(body), mark, vouched))
         now = int(seconds) * 1000 + int(micros) // 1000
         drained = len(entries) < count
         clock = now if drained or not deliveries else arrival_ms(deliveries[-1][0])
@@ -319,14 +320,16 @@ class SequenceStore:
         writes.add("ZREM", keys.gaps, [team for team, deadline in plan.deadlines.items() if deadline is None])
 
 
-def _fields(flat: list[bytes]) -> tuple[bytes, str | None, int | None]:
-    """An inbox entry's body, team from the URL, and proven seq, of the fields it has (store/keys.py)."""
+def _fields(flat: list[bytes]) -> tuple[bytes, str | None, int | None, bool]:
+    """An inbox entry's body, team from the URL, proven seq, and whether a person vouches for it, of the fields it has
+    (store/keys.py)."""
     if len(flat) == 2 and flat[0] == b"b":
-        return flat[1], None, None
+        return flat[1], None, None, False
     fields = dict(zip(flat[::2], flat[1::2], strict=True))
     team, proof = fields.get(b"t"), fields.get(b"proof")
     return (
         fields.get(b"b", b""),
         None if team is None else team.decode(errors="replace"),
         None if proof is None else int(proof),
+        b"vouched" in fields,
     )
