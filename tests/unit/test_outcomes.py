@@ -9,6 +9,7 @@ import pytest
 import structlog
 
 from tests.runtime_kit import AT_ONCE, claimed, lane, spec_of
+from worker.core.handlers import HandlerSpec
 from worker.core.retry import Backoff, Failure
 from worker.runtime.outcomes import LOST_BODY, LOST_WORKER, settlement_of, unstartable
 from worker.runtime.verdict import Failed
@@ -22,10 +23,13 @@ def claim_of(*lanes: Any) -> Claim:
     return Claim(token=1, now=NOW, more=False, next_due=None, lanes=lanes)
 
 
-def fail(active: Any, **failure: Any) -> Settlement:
+BLOCKING = spec_of(lambda change, ctx: None, attempts=3, backoff=AT_ONCE, on_exhausted="block")
+
+
+def fail(active: Any, spec: HandlerSpec = SPEC, **failure: Any) -> Settlement:
     active.failed = Failed(Failure(**failure), "Oops", "with private words", "there.py:1")
     active.finished = active.touched = True
-    made = settlement_of(active, finished=True, spec=SPEC)
+    made = settlement_of(active, finished=True, spec=spec)
     assert made is not None
     return made
 
@@ -107,6 +111,46 @@ def test_a_job_that_killed_its_process_once_too_often_is_buried_unstarted() -> N
         (2, LOST_WORKER),
         (3, LOST_WORKER),
     ]
+
+
+@pytest.mark.parametrize(("attempt", "action"), [(2, Action.RETRY), (3, Action.BLOCK), (4, Action.BLOCK)])
+def test_a_lane_that_may_not_skip_a_job_is_blocked_when_its_attempts_run_out(attempt: int, action: Action) -> None:
+    with structlog.testing.capture_logs() as lines:
+        made = fail(lane("a", 1, 2, attempt=attempt), BLOCKING)
+    assert (made.action, made.attempts, made.failed[-1].number) == (action, attempt, attempt)
+    assert [line["event"] for line in lines] == ["attempt_failed" if action is Action.RETRY else "lane_blocked"]
+    if action is Action.BLOCK:
+        assert made.error == "Oops"
+    assert "private" not in json.dumps(lines)
+
+
+def test_what_was_done_before_the_job_that_blocks_leaves_the_lane() -> None:
+    once = spec_of(print, attempts=1, on_exhausted="block")
+    active = lane("a", 1, 2, 3)
+    active.done, active.discarded, active.settled = 1, 1, (1, 0)
+    made = fail(active, once)
+    assert (made.done, made.discarded, made.action, made.attempts) == (0, 1, Action.BLOCK, 1)
+
+
+def test_a_permanent_failure_blocks_nothing() -> None:
+    assert fail(lane("a", 1), BLOCKING, permanent=True).action is Action.BURY
+
+
+def test_a_job_that_killed_its_process_once_too_often_blocks_its_lane_where_none_may_be_skipped() -> None:
+    poison = claimed("a", 1, attempt=4, crashed=True)
+    with structlog.testing.capture_logs() as lines:
+        made = unstartable(poison, claim_of(poison), BLOCKING)
+    assert made is not None
+    assert (made.action, made.error, made.attempts, len(made.failed)) == (Action.BLOCK, LOST_WORKER, 3, 3)
+    assert [line["event"] for line in lines] == ["lane_blocked"]
+
+
+def test_an_event_whose_body_is_gone_blocks_nothing() -> None:
+    lost = claimed("a", 1)
+    found = type(lost)("a", 0, crashed=False, failed=(), jobs=[ClaimedJob(lost.jobs[0].job, b"", "a")])
+    made = unstartable(found, claim_of(found), BLOCKING)
+    assert made is not None
+    assert made.action is Action.BURY
 
 
 @pytest.mark.parametrize("attempt", [0, 1, 2, 3])

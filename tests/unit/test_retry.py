@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.retry import AFTER_MAX, LEAST, Backoff, Failure, GiveUp, RetryIn, decide
+from worker.core.retry import AFTER_MAX, LEAST, Backoff, Block, Failure, GiveUp, RetryIn, decide
 
 BACKOFF = Backoff(base=2.0, cap=60.0)
 PLAIN, PERMANENT, SOON = Failure(), Failure(permanent=True), Failure(after=7.0)
@@ -39,6 +39,22 @@ PLAIN, PERMANENT, SOON = Failure(), Failure(permanent=True), Failure(after=7.0)
 def test_the_outcome_of_an_attempt(attempt: int, attempts: int, failure: Failure, outcome: RetryIn | GiveUp) -> None:
     """With the draw at its highest, so that the delay is the ceiling."""
     assert decide(attempt, attempts, BACKOFF, failure, lambda: 1.0) == outcome
+
+
+@pytest.mark.parametrize(
+    ("attempt", "failure", "outcome"),
+    [
+        (2, PLAIN, RetryIn(4.0)),
+        (3, PLAIN, Block("exhausted")),
+        (4, SOON, Block("exhausted")),
+        (1, PERMANENT, GiveUp("permanent")),
+        (3, PERMANENT, GiveUp("permanent")),
+    ],
+)
+def test_a_lane_that_may_not_skip_a_job_is_blocked_when_its_attempts_run_out(
+    attempt: int, failure: Failure, outcome: RetryIn | GiveUp | Block
+) -> None:
+    assert decide(attempt, 3, BACKOFF, failure, lambda: 1.0, block=True) == outcome
 
 
 @given(st.integers(1, 200), st.floats(0, 1), st.floats(0, 1e6), st.floats(0, 1e6))

@@ -1,4 +1,5 @@
-"""What becomes of a failed attempt: another one later, or the dead letters. A pure decision over a table of cases.
+"""What becomes of a failed attempt: another one later, the dead letters, or a lane that waits for a person. A pure
+decision over a table of cases.
 
 Backoff is exponential with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter"): after the n-th
 failure the delay is drawn evenly from 0 to ``min(cap, base * 2**(n-1))``, so that lanes which failed together do not
@@ -42,6 +43,13 @@ class GiveUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """The job stays, and nothing behind it is begun until a person says so, for ``reason``: ``exhausted``."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, as the decision needs it. ``after`` is the delay that the handler or the far side asked for.
     ``outage``: the far side's trouble and not this job's, so that other jobs would fail by it too (core/failures.py).
@@ -53,13 +61,28 @@ class Failure:
 
 
 def decide(
-    attempt: int, attempts: int, backoff: Backoff, failure: Failure, random: Callable[[], float]
-) -> RetryIn | GiveUp:
-    """What to do after call ``attempt`` (from 1) of ``attempts`` failed. ``random`` gives numbers from 0 to 1."""
+    attempt: int,
+    attempts: int,
+    backoff: Backoff,
+    failure: Failure,
+    random: Callable[[], float],
+    *,
+    block: bool = False,
+) -> RetryIn | GiveUp | Block:
+    """What to do after call ``attempt`` (from 1) of ``attempts`` failed. ``random`` gives numbers from 0 to 1.
+
+    ``block``: what runs out of attempts is not given up, for what is behind it must not come first. A permanent failure
+    is: that another attempt would not help has been said, by the handler or by the far side's answer.
+    """
     if failure.permanent:
         return GiveUp("permanent")
     if attempt >= attempts:
-        return GiveUp("exhausted")
+        return out_of_attempts(block=block)
     if failure.after is not None:
         return RetryIn(min(max(failure.after, 0.0), AFTER_MAX))
     return RetryIn(max(LEAST, random() * backoff.ceiling(attempt)))
+
+
+def out_of_attempts(*, block: bool) -> GiveUp | Block:
+    """What becomes of a job that had all its attempts, or took its process with it in each."""
+    return Block("exhausted") if block else GiveUp("exhausted")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 import time
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from worker.core.envelope import Unreadable, read
 from worker.core.handlers import HandlerSpec
-from worker.core.retry import GiveUp, decide
+from worker.core.retry import Block, GiveUp, RetryIn, decide, out_of_attempts
 from worker.runtime.calls import ActiveLane
 from worker.store.lanes import Action, Attempt, Claim, ClaimedJob, ClaimedLane, Settlement
 
@@ -21,28 +22,32 @@ log = structlog.get_logger("handoff.runner")
 
 
 def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settlement | None:
-    """The dead letter of a lane's first job that must not be started again, or None for one that can be.
+    """The end of a lane's first job that must not be started again, or None for one that can be.
 
     A job that took its process with it was never settled, so its end is found out here, at the next claim.
     """
-    failed = _history(claimed, claim.now)
     if claimed.crashed and claimed.attempt > spec.attempts:
+        end = out_of_attempts(block=spec.on_exhausted == "block")
         error, text = LOST_WORKER, f"the process died, or hung, in each of {claimed.attempt - 1} attempts or the last"
         attempts = claimed.attempt - 1
     elif not claimed.jobs[0].body:
+        end = GiveUp("permanent")
         error, text = LOST_BODY, "the event's body is not in the inbox any more"
         attempts = 0
     else:
         return None
-    _log_dead(spec, claimed.jobs[0], claimed.lane, attempts=attempts, error=error)
-    return Settlement(
-        claim.token,
-        claimed.lane,
-        action=Action.BURY,
-        attempts=attempts,
-        failed=failed,
-        error=error,
-        text=text,
+    return _ended(
+        end,
+        spec,
+        claimed.jobs[0],
+        Settlement(
+            claim.token,
+            claimed.lane,
+            attempts=attempts,
+            failed=_history(claimed, claim.now),
+            error=error,
+            text=text,
+        ),
     )
 
 
@@ -77,20 +82,20 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
     attempt = max(1, claimed.attempt) if at == 0 else 1
     now = int(time.time() * 1000)
     history = [*(_history(claimed, now) if at == 0 else ()), Attempt(attempt, now, failed.error, failed.text)]
-    outcome = decide(attempt, spec.attempts, spec.backoff, failed.failure, random.random)
-    if isinstance(outcome, GiveUp):
-        _log_dead(spec, job, claimed.lane, attempts=attempt, error=failed.error, where=failed.where)
-        return Settlement(
+    block = spec.on_exhausted == "block"
+    outcome = decide(attempt, spec.attempts, spec.backoff, failed.failure, random.random, block=block)
+    if not isinstance(outcome, RetryIn):
+        made = Settlement(
             lane.token,
             claimed.lane,
             done,
             discarded,
-            Action.BURY,
             attempts=attempt,
             failed=history,
             error=failed.error,
             text=failed.text,
         )
+        return _ended(outcome, spec, job, made, where=failed.where)
     log.warning(
         "attempt_failed",
         handler=spec.name,
@@ -121,16 +126,19 @@ def _history(claimed: ClaimedLane, now: int) -> list[Attempt]:
     return failed + [Attempt(number, now, LOST_WORKER, text) for number in range(last + 1, claimed.attempt)]
 
 
-def _log_dead(spec: HandlerSpec, job: ClaimedJob, lane: str, *, attempts: int, error: str, where: str = "") -> None:
+def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settlement, *, where: str = "") -> Settlement:
+    """The settlement of a job that is not tried again, which is said aloud: a person has to look at it."""
+    blocks = isinstance(end, Block)
     log.error(
-        "dead_letter",
+        "lane_blocked" if blocks else "dead_letter",
         handler=spec.name,
-        lane=lane,
+        lane=made.lane,
         event_id=_event_id(job),
-        attempts=attempts,
-        error=error,
+        attempts=made.attempts,
+        error=made.error,
         where=where,
     )
+    return replace(made, action=Action.BLOCK if blocks else Action.BURY)
 
 
 def _event_id(job: ClaimedJob) -> str | None:
