@@ -5,7 +5,7 @@ import pytest
 
 from worker.errors import ConfigurationError
 from worker.settings import DEFAULT_PARTITIONS, Settings
-from worker.store.installation import announce_handlers, fix_partitions, known_handlers, stored_partitions
+from worker.store.installation import fix_partitions, stored_partitions
 
 
 @pytest.fixture
@@ -35,11 +35,3 @@ def test_another_number_is_refused_in_one_line_that_says_what_to_do(server: fake
 def test_installations_share_a_server_under_prefixes_of_their_own(server: fakeredis.FakeRedis) -> None:
     assert fix_partitions(server, Settings(prefix="a", partitions=2)) == 2
     assert fix_partitions(server, Settings(prefix="b", partitions=3)) == 3
-
-
-def test_handlers_that_were_announced_are_known(server: fakeredis.FakeRedis) -> None:
-    described = {"name": "crm", "queue": "crm", "attempts": 10}
-    announce_handlers(server, Settings(), [described])
-    announce_handlers(server, Settings(), [])
-    assert known_handlers(server, Settings()) == {"crm": described}
-    assert known_handlers(server, Settings(prefix="other")) == {}

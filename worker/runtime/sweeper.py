@@ -116,15 +116,7 @@ class Sweeper:
             Archive(self._client, self._scripts, keys_of, self._settings).trim(seconds[0] * 1000)
 
     def _lead(self) -> bool:
-        key = keys.sweeper(self._settings.prefix)
-        with unavailable_as_error():
-            if self._client.set(key, self._me, nx=True, px=LEASE_MS):
-                return True
-            # Doing it twice is harmless, bells are hints; so reading and renewing need not be one step.
-            if self._client.get(key) != self._me.encode():
-                return False
-            self._client.pexpire(key, LEASE_MS)
-            return True
+        return bool(self._scripts.run("lead", [keys.sweeper(self._settings.prefix)], [self._me, LEASE_MS]))
 
 
 class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]

@@ -4,6 +4,9 @@ When a connection is lost, kombu collects it and sets ``transport.client`` to No
 a channel of that connection reads ``None.hostname``, and an AttributeError is no connection error: the worker process
 ends with "Unrecoverable error". Saying so in the words that Celery knows, a ConnectionError, makes it reconnect.
 Measured with Celery 5.7.0: 19 exits of 40 without it, none of 96 with it.
+
+And with bells that ring on a full server: where it holds the state too, what waits is all that can be taken away, and
+nobody would be called to do so.
 """
 
 from __future__ import annotations
@@ -14,7 +17,9 @@ from typing import Any, Final
 import kombu.transport
 import kombu.transport.redis
 import redis.exceptions
+from kombu.utils.json import dumps
 
+_PUSH: Final = "#!lua flags=allow-oom\nreturn redis.call('LPUSH', KEYS[1], ARGV[1])"
 _PATH: Final = f"{__name__}:GuardedTransport"
 
 
@@ -25,6 +30,20 @@ class GuardedChannel(kombu.transport.redis.Channel):
         if self.connection is None or self.connection.client is None:
             raise redis.exceptions.ConnectionError("channel of a lost broker connection")
         return super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        try:
+            super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
+        except redis.exceptions.OutOfMemoryError:
+            priority = self._get_message_priority(message, reverse=False)  # type: ignore[no-untyped-call]
+            key = self._q_for_pri(queue, priority)  # type: ignore[no-untyped-call]
+            with self.conn_or_acquire() as client:
+                client.register_script(_PUSH)(keys=[key], args=[dumps(message)])
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
+        """Bells go to the default exchange, which needs no binding: a worker can start without writing it down."""
+        with contextlib.suppress(redis.exceptions.OutOfMemoryError, redis.exceptions.ExecAbortError):
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[no-untyped-call]
 
     def _restore(self, message: Any, leftmost: bool = False) -> None:
         """Put a message back that was read and not begun. One that can't be is lost without harm: it is a doorbell.

@@ -16,6 +16,7 @@ from worker.errors import ConfigurationError
 from worker.settings import DEFAULT_PARTITIONS, Settings
 from worker.store import keys
 from worker.store.client import unavailable_as_error
+from worker.store.scripts import Scripts
 
 
 def fix_partitions(client: redis.Redis, settings: Settings) -> int:
@@ -53,10 +54,9 @@ def stored_partitions(client: redis.Redis, settings: Settings) -> int | None:
 
 def announce_handlers(client: redis.Redis, settings: Settings, handlers: Iterable[Mapping[str, Any]]) -> None:
     """Tell the command line which handlers there are, and how they are set. Raises ``StoreUnavailable``."""
-    mapping: dict[Any, Any] = {str(described["name"]): msgspec.json.encode(described) for described in handlers}
-    if mapping:
-        with unavailable_as_error():
-            client.hset(keys.handlers(settings.prefix), mapping=mapping)
+    words = [word for one in handlers for word in (str(one["name"]), msgspec.json.encode(one))]
+    if words:
+        Scripts(client).run("announce", [keys.handlers(settings.prefix)], words)
 
 
 def known_handlers(client: redis.Redis, settings: Settings) -> dict[str, dict[str, Any]]:

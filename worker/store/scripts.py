@@ -20,10 +20,12 @@ from worker.store.client import unavailable_as_error
 
 NAMES: Final = (
     "acquire",
+    "announce",
     "audit",
     "claim",
     "commit",
     "due",
+    "lead",
     "look",
     "release",
     "renew",
