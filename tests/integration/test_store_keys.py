@@ -13,7 +13,7 @@ from worker.core.lanes import escaped
 from worker.store import actions, keys
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
-from worker.store.lanes import Action, Settlement
+from worker.store.lanes import Action, LaneStore, Settlement
 from worker.store.rate import RateStore
 
 TEMPORARY = ("seconds", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
@@ -52,6 +52,10 @@ def everything_happens(partition: Partition) -> None:
             Settlement(mail.token, "b", action=Action.BLOCK, attempts=1, error="E"),
         ]
     )
+    rated = LaneStore(p.client, p.scripts, p.keys, "wide", wide=True, team_rate=(1, 60_000))
+    for bodies in ([change("w", 1)], [change("w", 2), change("x", 1), change("y", 1)]):
+        p.sequence(*bodies, route=to(Terms("wide", None)))
+        rated.claim(lanes=1, jobs=1, per_lane=1)
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")

@@ -77,6 +77,7 @@ class Process:
     bells: Bells
     keeper: Keeper
     claim_sizes: dict[str, int] = field(default_factory=dict)
+    partitions: int = 0  # once somebody has asked the server, who alone knows
 
 
 _lock = threading.Lock()

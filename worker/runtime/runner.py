@@ -10,7 +10,7 @@ handler: what is claimed waits its turn here and nowhere else, so a slow handler
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -22,10 +22,11 @@ from worker.runtime.executors import Executor, executor_for, leaving, replaceabl
 from worker.runtime.keeper import Held
 from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
+from worker.runtime.rates import Rates
 from worker.runtime.sweeper import PERIOD
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import Action, Claim, LaneStore, Settlement
-from worker.store.rate import RateStore
+from worker.store.rate import stretch_ms
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once per process
@@ -45,12 +46,15 @@ class Runner:
         self._spec = spec
         self._partition = partition
         self._store = LaneStore(
-            process.client, process.scripts, PartitionKeys(process.settings.prefix, partition), spec.name
-        )
-        self._rate = (
-            None if spec.rate is None else RateStore(process.scripts, process.settings.prefix, spec.name, spec.rate)
+            process.client,
+            process.scripts,
+            PartitionKeys(process.settings.prefix, partition),
+            spec.name,
+            wide=spec.order_by != "team",
+            team_rate=(0, 1) if spec.team_rate is None else (spec.team_rate.calls, stretch_ms(spec.team_rate)),
         )
         self._executor: Executor = executor_for(spec)
+        self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
         self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)
         self._active: list[ActiveLane] = []
         self._given_up = 0  # lanes whose call hangs, and holds a place in the executor for nobody knows how long
@@ -116,19 +120,20 @@ class Runner:
             return False
         jobs = MOST_CLAIM if executor.parallel else self._size
         per_lane = jobs
-        if self._rate is not None:
+        taken = None
+        if self._rates.limited:
             # One job of each lane at a time, so that every team has its turn at a scarce rate.
-            jobs, wait = self._rate.take(min(jobs, room))
-            per_lane = 1
-            if jobs == 0:
+            taken = self._rates.take(min(jobs, room))
+            jobs, wait, per_lane = taken.granted, taken.wait_ms, 1
+            if jobs == 0 and wait > 0:
                 self._look_at = time.monotonic() + min(wait / 1000, CLAIM_AGAIN)
                 # Only a claim takes the bell down, so for whoever only looks at the lanes one is on its way until it is
                 # taken for lost: a handler of one call a second would make one in two or three.
                 self._ring_in(wait, within=RATE_BELL)
                 return False
         claim = self._store.claim(lanes=room, jobs=jobs, per_lane=per_lane)
-        if self._rate is not None:
-            self._rate.give_back(jobs - sum(len(lane.jobs) for lane in claim.lanes))
+        if taken is not None:
+            self._rates.claimed(claim, taken)
         self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
         begun = self._begin(claim)
         executor.start(begun)
@@ -157,8 +162,14 @@ class Runner:
             else:
                 hopeless.append(settlement)
         if hopeless:
-            self._store.settle(hopeless)
+            settled = self._store.settle(hopeless)
+            self._give_back((item.token, item.lane) for item in hopeless if item.lane in settled)
         return lanes
+
+    def _give_back(self, unmade: Iterable[tuple[int, str]]) -> None:
+        """Calls that were granted to lanes, each with its token, and will certainly not be made by us."""
+        if self._rates.limited:
+            self._rates.unmade(unmade)
 
     def _settle(self) -> int:
         """Write what has ended since the last time; the number of jobs that left their lanes."""
@@ -184,6 +195,11 @@ class Runner:
                 for lane in going:
                     lane.stop = lane.stop or lane.claimed.lane in lost
                 going = [lane for lane in going if lane.claimed.lane not in lost]
+            self._give_back(
+                (lane.token, lane.claimed.lane)
+                for lane in self._active
+                if lane.finished and not lane.touched and lane.claimed.lane in kept
+            )
         if len(going) < len(self._active):
             self._look_at = 0.0
         self._active[:] = going

@@ -8,8 +8,9 @@ key                    type   meaning                                           
 ====================== ====== ============================================================ ==========================
 P:config               hash   partitions, created: fixed at the first start                for ever
 P:handlers             hash   handler name -> its definition as JSON, written by workers   for ever
-P:rate:{H}             list   calls of handler H granted lately, "ms count"                the rate's own time
 P:actions              stream what people did: who, what, args, count; the newest 10,000   for ever
+P:rate:{H}             list   calls of handler H granted lately (lua/grants.lua)           the rate's own time
+P:turns:{H}            hash   partition -> whose turn it is at handler H's scarce calls    the rate's own time
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
                               (optional), vouched 1 by a person (quarantine retry          or nobody needs it
@@ -26,7 +27,11 @@ P:{pNN}:owner:T:X      string JSON [seq, timestamp, id, assignee] of prospect X 
 P:{pNN}:held:T         zset   seq -> facts of a held event                                 until released
 P:{pNN}:gaps           zset   team with held events -> when its wait is over, ms           until released
 P:{pNN}:ready:H        zset   lane -> when it is next due, ms; a claimed lane has the end  until empty
-                              of its lease here, a blocked one +inf
+                              of its lease here, a blocked one +inf, and one that is due
+                              may have its place in turn, below 10^12 (lua/claim.lua)
+P:{pNN}:turns:H        zset   team -> the turn that its next lane gets; :turn, :at         while lanes wait in turn
+P:{pNN}:rate:H:T       list   calls of handler H granted to team T lately, like rate:{H}   the rate's own time
+P:{pNN}:parked:H       zset   team with no call left -> when its last parked lane is due   the rate's own time
 P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first                    until empty
 P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
@@ -80,6 +85,10 @@ def rate(prefix: str, handler: str) -> str:
 
 def actions(prefix: str) -> str:
     return f"{prefix}:actions"
+
+
+def rate_turns(prefix: str, handler: str) -> str:
+    return f"{prefix}:turns:{{{handler}}}"
 
 
 _FIXED: Final = (
@@ -145,3 +154,13 @@ class PartitionKeys:
 
     def blocked(self, handler: str) -> str:
         return f"{self.base}:blocked:{handler}"
+
+    def turns(self, handler: str) -> str:
+        return f"{self.base}:turns:{handler}"
+
+    def team_rate(self, handler: str, team: str) -> str:
+        """``team`` as it stands in lanes' names (core/lanes.py)."""
+        return f"{self.base}:rate:{handler}:{team}"
+
+    def parked(self, handler: str) -> str:
+        return f"{self.base}:parked:{handler}"

@@ -134,13 +134,25 @@ class Settlement:
 class LaneStore:
     """The lanes of one handler in one partition. Every method may raise ``StoreUnavailable``."""
 
-    def __init__(self, client: redis.Redis, scripts: Scripts, keys: PartitionKeys, handler: str) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        scripts: Scripts,
+        keys: PartitionKeys,
+        handler: str,
+        *,
+        wide: bool = False,
+        team_rate: tuple[int, int] = (0, 1),
+    ) -> None:
+        """``wide``: a team may have many lanes. ``team_rate``: calls of one team in so many ms; 0 calls: any number."""
         self._client = client
         self._scripts = scripts
         self._handler = handler
+        self._terms = [MOST_BYTES, int(wide), *team_rate]
         ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
         lanes = keys.lane(handler, "")
         self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes, keys.blocked(handler)]
+        self._claim_keys += [keys.turns(handler), keys.team_rate(handler, ""), keys.parked(handler)]
         self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead]
         self._settle_keys += [keys.blocked(handler), keys.ends, lanes]
@@ -149,7 +161,7 @@ class LaneStore:
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
         """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
         token, now, more, next_due, *found = self._scripts.run(
-            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, MOST_BYTES]
+            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms]
         )
         return Claim(
             token=token,

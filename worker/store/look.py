@@ -55,7 +55,12 @@ def look(scripts: Scripts, keys: PartitionKeys, handlers: Iterable[str]) -> Part
     names = list(handlers)
     fixed = [keys.inbox, keys.state, keys.gaps, keys.lease, keys.held("")]
     per_handler = [
-        key for name in names for key in (keys.ready(name), keys.claims(name), keys.lane(name, ""), keys.blocked(name))
+        key
+        for name in names
+        for key in (
+            *(keys.ready(name), keys.claims(name), keys.lane(name, "")),
+            *(keys.blocked(name), keys.turns(name)),
+        )
     ]
     now, unread, sequencing, held, *found = scripts.run("look", fixed + per_handler, [MOST])
 

@@ -25,6 +25,7 @@ NAMES: Final = (
     "claim",
     "commit",
     "due",
+    "give_back",
     "lead",
     "look",
     "release",
@@ -51,7 +52,7 @@ class Code(IntEnum):
 
 
 INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
-FRAGMENTS: Final = ("users",)
+FRAGMENTS: Final = ("grants", "users")
 """Files that are no scripts, but parts of some."""
 
 

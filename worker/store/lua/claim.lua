@@ -3,13 +3,28 @@
 --
 -- KEYS  1 ready   2 claims   3 trouble   4 bell   5 state
 --       6 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key   7 blocked
+--       8 turns   9 prefix of the teams' rates   10 parked
 -- ARGV  1 lease ms   2 most lanes   3 most jobs   4 most jobs of a lane   5 most bytes of bodies
+--       6 wide: 1 if a team may have many lanes, else 0   7 calls of each team   8 in a stretch of so many ms (0 calls: any)
 -- Returns  {token, now, more, next, lane...}
 --          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
 --          lane   {name, attempt, crashed, trouble, jobs in the lane, job, job, ...}
 --
 -- A lane that is blocked is never due (+inf), but for one that got its first job, or whose owner died, since: it is put
--- there when it is met. So many are met at once and no more.
+-- there when it is met.
+--
+-- Teams take turns. Where a team has one lane, the order of due times is that: a lane that was let go is the last of all
+-- that are due. Where it may have thousands, those that are due get a start tag instead of their time, by start-time
+-- fair queueing: a team's next lane is one turn behind its last, and behind the turn that is being served. Tags are below
+-- any time, so a lane that has one is due, and it gets it here, in the order of due times, many lanes at once: nobody who
+-- writes a time to ready has to know of it. turns has a team -> the tag of its next lane, :turn -> the one being served,
+-- :at -> when it was last looked at, ms.
+--
+-- Of a team that has used up its rate, a lane that is due waits for the next call that will be free, as time of ready;
+-- and each further lane one part in so many of the stretch longer (parked: team -> when the last of them is due), so
+-- that they come when they can be used, and are not met again and again. A call is used when its lane is claimed.
+--
+-- So much is done at once, and no more: SIFTED lanes put aside, TAGGED tags given.
 --
 -- An attempt is counted here, not when the call ends: a job that kills its process runs out of attempts too. That needs
 -- a job to be claimed alone. So many are claimed together only from a lane without trouble, and counted as no attempt;
@@ -24,32 +39,101 @@ redis.call('DEL', KEYS[4])
 local token = redis.call('HINCRBY', KEYS[5], 'fence', 1)
 local jobs_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[5])
 local result = {token, now, 0, ''}
+local wide, calls, stretch = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
+local blocks = redis.call('EXISTS', KEYS[7]) == 1
+local TIMES, SIFTED, TAGGED = 1e12, 256, 2000
+--#include grants
 
--- The lanes to claim, in the order in which they are due.
-local PAGES = 4
-local function due()
+local function team_of(lane)
+  return string.match(lane, '^[^:]*')
+end
+
+-- Give tags to lanes that are due by their time.
+local function tag()
+  local fresh = redis.call('ZRANGEBYSCORE', KEYS[1], TIMES, now, 'LIMIT', 0, TAGGED)
+  local served, nexts, words = tonumber(redis.call('ZSCORE', KEYS[8], ':turn') or 0), {}, {}
+  for _, lane in ipairs(fresh) do
+    if blocks and redis.call('HEXISTS', KEYS[7], lane) == 1 then
+      redis.call('ZADD', KEYS[1], '+inf', lane)
+    else
+      local team = team_of(lane)
+      local start = nexts[team] or math.max(served, tonumber(redis.call('ZSCORE', KEYS[8], team) or 0))
+      nexts[team] = start + 1
+      words[#words + 1] = start
+      words[#words + 1] = lane
+    end
+  end
+  for from = 1, #words, 1000 do
+    redis.call('ZADD', KEYS[1], unpack(words, from, math.min(from + 999, #words)))
+  end
+  for team, start in pairs(nexts) do
+    redis.call('ZADD', KEYS[8], start, team)
+  end
+end
+
+-- The calls that a lane's team has left, any number without a rate.
+local function calls_left(lane)
+  if calls == 0 then
+    return math.huge
+  end
+  return calls - Grants.used(KEYS[9] .. team_of(lane), stretch, now)
+end
+
+-- A lane of a team that has none left waits for one.
+local function park(lane)
+  local team = team_of(lane)
+  local due = now + Grants.wait(KEYS[9] .. team, stretch, now, calls, 1)
+  if wide then
+    local last = tonumber(redis.call('ZSCORE', KEYS[10], team) or 0)
+    due = math.max(due, last + stretch / calls)
+    redis.call('ZADD', KEYS[10], due, team)
+    redis.call('PEXPIREAT', KEYS[10], math.ceil(redis.call('ZRANGE', KEYS[10], -1, -1, 'WITHSCORES')[2]) + 1)
+  end
+  redis.call('ZADD', KEYS[1], math.ceil(due), lane)
+end
+
+-- Put aside what can't be called now; the others among the first lanes that are due, in order.
+local function sift()
   local wanted = tonumber(ARGV[2])
-  if redis.call('EXISTS', KEYS[7]) == 0 then
+  if not blocks and calls == 0 then
     return redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, wanted)
   end
-  local lanes, from = {}, 0
-  for _ = 1, PAGES do
-    local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', from, math.max(wanted, 64))
+  local lanes, left, met = {}, {}, 0
+  while met < math.max(SIFTED, wanted) do
+    local page = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', #lanes, math.max(wanted, 64))
     for _, lane in ipairs(page) do
+      local team = team_of(lane)
       if #lanes == wanted then
         return lanes
-      elseif redis.call('HEXISTS', KEYS[7], lane) == 1 then
+      end
+      left[team] = left[team] or calls_left(lane)
+      if blocks and redis.call('HEXISTS', KEYS[7], lane) == 1 then
         redis.call('ZADD', KEYS[1], '+inf', lane)
+      elseif left[team] <= 0 then
+        park(lane)
       else
+        left[team] = left[team] - 1
         lanes[#lanes + 1] = lane
       end
     end
-    from = #lanes
+    met = met + #page
+    if #page == 0 then
+      break
+    end
   end
   return lanes
 end
 
-for _, lane in ipairs(due()) do
+if wide then
+  tag()
+else
+  redis.call('DEL', KEYS[8])
+end
+if calls > 0 then
+  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
+end
+local served = nil
+for _, lane in ipairs(sift()) do
   if jobs_left <= 0 or bytes_left <= 0 then
     break
   end
@@ -65,7 +149,7 @@ for _, lane in ipairs(due()) do
       crashed, careful = 1, math.max(careful, tonumber(claimed))
     end
   end
-  local most = math.min(tonumber(ARGV[4]), jobs_left)
+  local most = math.min(tonumber(ARGV[4]), jobs_left, calls_left(lane))
   if claim then
     most = 1
   end
@@ -92,6 +176,12 @@ for _, lane in ipairs(due()) do
       attempts = attempts + 1
     end
     found[2], found[5] = attempts, redis.call('LLEN', KEYS[6] .. lane)
+    if calls > 0 then
+      Grants.add(KEYS[9] .. team_of(lane), stretch, now, count)
+    end
+    if wide then
+      served = tonumber(redis.call('ZSCORE', KEYS[1], lane))
+    end
     jobs_left = careful > 0 and 0 or jobs_left - count
     redis.call('HSET', KEYS[2], lane, token .. ' ' .. attempts .. ' ' .. count .. ' ' .. careful)
     redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
@@ -99,6 +189,17 @@ for _, lane in ipairs(due()) do
   end
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if wide then
+  if not first[2] or tonumber(first[2]) >= TIMES then
+    redis.call('DEL', KEYS[8]) -- nobody waits for a turn
+  else
+    if served and served < TIMES then
+      redis.call('ZADD', KEYS[8], 'GT', served, ':turn')
+      redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', '(' .. string.format('%.0f', served))
+    end
+    redis.call('ZADD', KEYS[8], now, ':at')
+  end
+end
 if first[2] and first[2] ~= 'inf' then
   result[3] = tonumber(first[2]) <= now and 1 or 0
   result[4] = first[2]

@@ -2,7 +2,7 @@
 -- How a partition is getting on: what waits for how long, and what is being worked on. Costs the same however much waits.
 --
 -- KEYS  1 inbox   2 state   3 gaps   4 lease   5 prefix of the held keys
---       then per handler: ready, claims, prefix of its lane keys (the same hash tag), blocked
+--       then per handler: ready, claims, prefix of its lane keys (the same hash tag), blocked, turns
 -- ARGV  1 most lanes, claims and held events to look at, each
 -- Returns  {now, oldest unread, sequencing, oldest held, handler...}   times in ms, '' where there is none
 --          sequencing  1 while a sequencer has the lease
@@ -37,7 +37,7 @@ if team then
 end
 local result = {now, text(unread and arrival(unread[1])), redis.call('EXISTS', KEYS[4]), text(held)}
 
-for at = 6, #KEYS, 4 do
+for at = 6, #KEYS, 5 do
   local ready, claims, prefix = KEYS[at], KEYS[at + 1], KEYS[at + 2]
   local lanes, claimed, oldest = redis.call('ZCARD', ready), 0, nil
   local sample = redis.call('HRANDFIELD', claims, most, 'WITHVALUES')
@@ -57,6 +57,9 @@ for at = 6, #KEYS, 4 do
   end
   local first = redis.call('ZRANGE', ready, 0, 0, 'WITHSCORES')[2]
   local since = first and first ~= 'inf' and tonumber(first) <= now and first or ''
+  if first and tonumber(first) < 1e12 then
+    since = redis.call('ZSCORE', KEYS[at + 4], ':at') or first -- it has a turn instead of a time: since somebody last came
+  end
   result[#result + 1] = {
     lanes, redis.call('ZCOUNT', ready, '-inf', now), claimed, since, text(oldest),
     redis.call('ZCOUNT', ready, '+inf', '+inf'), redis.call('HLEN', KEYS[at + 3]),
