@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final
 
 import billiard.common
 import pytest
 import structlog
 
-from tests.runtime_kit import process_of, spec_of
-from tests.store_kit import Partition, change
+from tests.runtime_kit import loop, process_of, spec_of
+from tests.store_kit import Partition, change, to
 from worker import AssigneeChange, Context
+from worker.core.dispatch import Terms
+from worker.core.handlers import HandlerSpec
+from worker.core.lanes import OrderBy
 from worker.runtime.loop import process_loop
 from worker.runtime.runner import Runner
+from worker.store.keys import PartitionKeys
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +126,85 @@ def test_a_process_whose_event_loop_is_blocked_claims_nothing_and_leaves_where_i
     monkeypatch.undo()
     assert Runner(process, spec, 1).run() == 1
     assert calls == ["a"]
+
+
+TEAMS: Final = {0: 1, 1: 9, 2: 3, 3: 7}
+"""How many busy teams each partition has: what is shared out by partition would give some nine times as much."""
+
+
+def in_every_partition(partition: Partition, jobs: int, order_by: OrderBy) -> dict[int, Partition]:
+    """The installation's partitions, each with so many busy teams."""
+    found = {}
+    for number, teams in TEAMS.items():
+        found[number] = other = Partition(
+            partition.settings, partition.client, PartitionKeys(partition.settings.prefix, number)
+        )
+        bodies = [change(f"p{number}t{team}", seq) for seq in range(1, jobs + 1) for team in range(teams)]
+        other.sequence(*bodies, route=to(Terms("crm", order_by)))
+    return found
+
+
+@pytest.mark.parametrize("order_by", ["team", None])
+@pytest.mark.parametrize("made", [spec_of, loop])
+def test_a_scarce_rate_is_shared_out_fairly_among_all_teams(
+    partition: Partition, order_by: OrderBy, made: Callable[..., HandlerSpec]
+) -> None:
+    """However their partitions are asked: no team is ever more than two calls ahead of another that has work."""
+    in_every_partition(partition, 40, order_by)
+    calls: list[str] = []
+    least: list[int] = []
+    teams = sum(TEAMS.values())
+
+    def called(subject: AssigneeChange, ctx: Context) -> None:
+        calls.append(subject.team_id)
+        counts = Counter(calls)
+        least.append(max(counts.values()) - (min(counts.values()) if len(counts) == teams else 0))
+
+    process, _ = process_of(partition, spec := made(called, rate="20/0.1s", order_by=order_by))
+    chance, deadline = random.Random(1), time.monotonic() + 30
+    while len(calls) < 8 * teams and time.monotonic() < deadline:
+        Runner(process, spec, chance.choice(list(TEAMS))).run()
+    assert len(calls) >= 8 * teams
+    assert max(least) <= 2
+
+
+def test_a_team_with_one_job_is_not_behind_the_thousands_of_another(partition: Partition) -> None:
+    bodies = [change("big", seq) for seq in range(1, 3001)]
+    partition.sequence(*bodies, change("small", 1), route=to(Terms("crm", None)))
+    calls: list[str] = []
+    spec = spec_of(lambda subject, ctx: calls.append(subject.team_id), order_by=None)
+    process, _ = process_of(partition, spec)
+    Runner(process, spec, 1).run()
+    assert "small" in calls[:3]
+
+
+def test_a_team_at_its_rate_leaves_the_others_all_of_theirs(partition: Partition) -> None:
+    bodies = [change("big", seq) for seq in range(1, 301)]
+    partition.sequence(*bodies, *(change("small", seq) for seq in range(1, 5)), route=to(Terms("crm", "prospect")))
+    calls: list[str] = []
+    spec = spec_of(lambda subject, ctx: calls.append(subject.team_id), order_by="prospect", team_rate="4/m")
+    process, _ = process_of(partition, spec)
+    Runner(process, spec, 1).run()
+    assert Counter(calls) == {"big": 4, "small": 4}
+
+
+def test_calls_that_were_granted_and_not_begun_are_given_back(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slice was over, or the process had to end, before their turn came."""
+    monkeypatch.setattr("worker.runtime.runner.SLICE", 0.0)
+    monkeypatch.setattr("worker.runtime.rates.CLUMP", 60.0)
+    partition.sequence(*(change(f"t{number}", seq) for number in range(8) for seq in (1, 2)))
+    calls: list[str] = []
+
+    def slow(subject: AssigneeChange, ctx: Context) -> None:
+        calls.append(subject.team_id)
+        end = time.monotonic() + 0.03
+        while time.monotonic() < end:
+            pass
+
+    process, _ = process_of(partition, spec := spec_of(slow, rate="8/m", team_rate="1/m"))
+    process.claim_sizes["crm"] = 8
+    for _ in range(30):
+        Runner(process, spec, 1).run()
+    assert sorted(calls) == [f"t{number}" for number in range(8)]

@@ -13,12 +13,24 @@ from worker.core.handlers import HandlerSpec
 from worker.runtime.process import Process
 from worker.store.installation import fix_partitions
 from worker.store.keys import PartitionKeys
-from worker.store.lanes import Claim
-from worker.store.rate import Demand, RateStore, Taken, TeamRates, demand
+from worker.store.lanes import Claim, LaneStore
+from worker.store.rate import Demand, RateStore, Taken, TeamRates, demand, stretch_ms
 
 CLUMP: Final = 0.01
 """Seconds of a rate that may be taken at once where calls are made one after another: the last of them begins later
 than it was granted, and so nearer to those of the next stretch."""
+
+
+def lane_store(process: Process, spec: HandlerSpec, partition: int) -> LaneStore:
+    """The handler's lanes in a partition, on the handler's terms."""
+    return LaneStore(
+        process.client,
+        process.scripts,
+        PartitionKeys(process.settings.prefix, partition),
+        spec.name,
+        wide=spec.order_by != "team",
+        team_rate=(0, 1) if spec.team_rate is None else (spec.team_rate.calls, stretch_ms(spec.team_rate)),
+    )
 
 
 class Rates:
@@ -57,6 +69,12 @@ class Rates:
         if not process.partitions:
             process.partitions = fix_partitions(process.client, process.settings)
         every = [PartitionKeys(process.settings.prefix, number) for number in range(process.partitions)]
+        demands = demand(process.client, every, self._spec.name, wide=wide)
+        uncounted = [number for number, found in demands.items() if not found.teams]
+        if not uncounted:
+            return demands
+        for number in uncounted:
+            lane_store(process, self._spec, number).claim(lanes=1, jobs=0, per_lane=1)
         return demand(process.client, every, self._spec.name, wide=wide)
 
     def claimed(self, claim: Claim, taken: Taken) -> None:

@@ -22,11 +22,9 @@ from worker.runtime.executors import Executor, executor_for, leaving, replaceabl
 from worker.runtime.keeper import Held
 from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
-from worker.runtime.rates import Rates
+from worker.runtime.rates import Rates, lane_store
 from worker.runtime.sweeper import PERIOD
-from worker.store.keys import PartitionKeys
-from worker.store.lanes import Action, Claim, LaneStore, Settlement
-from worker.store.rate import stretch_ms
+from worker.store.lanes import Action, Claim, Settlement
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once per process
@@ -45,14 +43,7 @@ class Runner:
         self._process = process
         self._spec = spec
         self._partition = partition
-        self._store = LaneStore(
-            process.client,
-            process.scripts,
-            PartitionKeys(process.settings.prefix, partition),
-            spec.name,
-            wide=spec.order_by != "team",
-            team_rate=(0, 1) if spec.team_rate is None else (spec.team_rate.calls, stretch_ms(spec.team_rate)),
-        )
+        self._store = lane_store(process, spec, partition)
         self._executor: Executor = executor_for(spec)
         self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
         self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)

@@ -21,7 +21,10 @@ from worker.store.scripts import Scripts, Word
 
 
 class Demand(NamedTuple):
-    """What a partition has for one handler: teams at work there, and lanes that are due and wait for a call."""
+    """What a partition has for one handler: teams at work there, and lanes that are due and wait for a call.
+
+    ``teams`` is 0 where they have not been counted yet: nobody has come to give the lanes their turns.
+    """
 
     teams: int
     due: int
@@ -63,7 +66,7 @@ def demand(
     for at, each in enumerate(partitions):
         due, busy, *turns = counts[at * step : at * step + step]
         if due:
-            found[each.partition] = Demand(max(1, turns[0] - 2) if turns else busy, due)
+            found[each.partition] = Demand(max(0, turns[0] - 2) if turns else busy, due)
     return found
 
 

@@ -193,10 +193,9 @@ if wide then
   if not first[2] or tonumber(first[2]) >= TIMES then
     redis.call('DEL', KEYS[8]) -- nobody waits for a turn
   else
-    if served and served < TIMES then
-      redis.call('ZADD', KEYS[8], 'GT', served, ':turn')
-      redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', '(' .. string.format('%.0f', served))
-    end
+    served = served and served < TIMES and served or 0
+    redis.call('ZADD', KEYS[8], 'GT', served, ':turn')
+    redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', '(' .. string.format('%.0f', served))
     redis.call('ZADD', KEYS[8], now, ':at')
   end
 end
