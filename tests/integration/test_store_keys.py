@@ -11,9 +11,11 @@ from worker.core.dispatch import Terms
 from worker.core.handlers import Rate
 from worker.core.lanes import escaped
 from worker.store import actions, keys
+from worker.store.dead import DeadFilter, list_dead
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.lanes import Action, LaneStore, Settlement
+from worker.store.pages import Window
 from worker.store.rate import RateStore
 
 TEMPORARY = ("seconds", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
@@ -130,6 +132,8 @@ def test_a_team_of_any_name_goes_through_everything(partition: Partition, team: 
     mail = p.lanes("mail").claim(lanes=10, jobs=10, per_lane=10)
     assert {job.team for one in (*claim.lanes, *mail.lanes) for job in one.jobs} == {team}
     assert p.lanes("mail").settle([Settlement(mail.token, by_prospect, action=Action.BURY)]) == {by_prospect: False}
+    (letter,) = list_dead(p.client, [p.keys], DeadFilter(), Window(), 10).records
+    assert (letter.team, letter.event_id) == (team, "e1")
     assert p.balanced().waiting == 0
     left = {name.split(":")[0] for name in p.names()}
     assert left == {"inbox", "state", "seen", "team", "owner", "ledger", "dead"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,12 @@ def test_a_dotenv_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypat
     monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     with pytest.raises(ConfigurationError, match=r"^\.env: is not UTF-8 text$"):
         variables()
+
+
+def test_a_worker_does_not_start_with_a_variable_of_nothing(tmp_path: Path) -> None:
+    """The real thing: what ``celery -A worker worker`` imports, with a ``.env`` where it runs."""
+    (tmp_path / ".env").write_text(f"{PREFIX}LOGG_RATE=5/s\n")
+    command = [sys.executable, "-c", "import worker.celery"]
+    run = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (2, "")
+    assert run.stderr == f"handoff: {PREFIX}LOGG_RATE: names no handler (there are LOG)\n"

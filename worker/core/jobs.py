@@ -107,14 +107,7 @@ def decode(text: bytes) -> Job:
             raise ValueError("a job without a kind")
         previous = rest[1:] if rest else None
         if rest.startswith("+"):
-            joint = _joint(rest[1:])
+            joint = _decode_joint(rest[1:])
             previous = joint.previous
         change = Change(kind, previous, "k" in marks, "s" in marks)
     return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change, joint)
-
-
-def _joint(text: str) -> Joint:
-    try:
-        return _decode_joint(text)
-    except msgspec.MsgspecError:
-        raise ValueError("a job that can't be joined by what it says") from None
