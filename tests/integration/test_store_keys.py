@@ -17,6 +17,7 @@ from worker.store.keys import PartitionKeys, partition_of
 from worker.store.lanes import Action, LaneStore, Settlement
 from worker.store.pages import Window
 from worker.store.rate import RateStore
+from worker.store.replay import Plan, Replays
 
 TEMPORARY = ("seconds", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
 NASTY = ["", "{}", "{p07}", "}{", "a b", "a:b", "nul\0nul", "\n", "é✓", "*", "[a-z]", "x" * 1024]
@@ -58,6 +59,8 @@ def everything_happens(partition: Partition) -> None:
     for bodies in ([change("w", 1)], [change("w", 2), change("x", 1), change("y", 1)]):
         p.sequence(*bodies, route=to(Terms("wide", None)))
         rated.claim(lanes=1, jobs=1, per_lane=1)
+    Replays(p.client, p.settings.prefix, []).save(Plan("r", "crm", "me", 1, False, ()))
+    p.client.hset(p.keys.replays, "r", "1")
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")
@@ -104,7 +107,7 @@ def test_a_key_has_one_hash_tag_whatever_the_names_in_it(value: str) -> None:
         made.runner_bell(value),
         made.seen(3),
         *(getattr(made, name) for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine")),
-        *(getattr(made, name) for name in ("dead", "archive", "ids", "ends", "again")),
+        *(getattr(made, name) for name in ("dead", "archive", "ids", "ends", "again", "replays")),
     ):
         assert key[key.index("{") + 1 : key.index("}")] == "p07"
 

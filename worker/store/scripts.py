@@ -29,6 +29,7 @@ NAMES: Final = (
     "lead",
     "look",
     "release",
+    "replay",
     "renew",
     "settle",
     "take",
