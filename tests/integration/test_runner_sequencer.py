@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import ByteSize
 from structlog.typing import EventDict
 
 from tests import servers
@@ -190,8 +191,9 @@ def test_a_full_server_lets_the_backlog_drain(prefix: str) -> None:
 def test_the_policy_has_the_settings_in_milliseconds(partition: Partition) -> None:
     settings = partition.settings
     settings.gap_wait, settings.held_max, settings.dedup_window = 1.5, 7, 60.0
+    settings.held_bytes = ByteSize(5000)
     made = policy_of(settings)
-    assert (made.gap_wait.fixed_ms, made.held_max, made.dedup_window_ms) == (1500, 7, 60_000)
+    assert (made.gap_wait.fixed_ms, made.held_max, made.dedup_window_ms, made.held_bytes) == (1500, 7, 60_000, 5000)
     settings.gap_wait = None
     made = policy_of(settings)
     assert (made.gap_wait.fixed_ms, made.gap_wait.least_ms, made.gap_wait.most_ms) == (None, 20, 10_000)

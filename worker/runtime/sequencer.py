@@ -51,6 +51,7 @@ def policy_of(settings: Settings) -> Policy:
             most_ms=int(settings.gap_wait_max * 1000),
         ),
         held_max=settings.held_max,
+        held_bytes=int(settings.held_bytes),
         dedup_window_ms=int(settings.dedup_window * 1000),
     )
 
