@@ -28,6 +28,7 @@ NAMES: Final = (
     "give_back",
     "lead",
     "look",
+    "read",
     "release",
     "replay",
     "renew",
