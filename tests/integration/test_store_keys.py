@@ -7,10 +7,12 @@ import re
 import pytest
 
 from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
+from worker.core.breaker import Circuit
 from worker.core.dispatch import Terms
 from worker.core.handlers import Rate
 from worker.core.lanes import escaped
 from worker.store import actions, keys
+from worker.store.control import ControlStore
 from worker.store.dead import DeadFilter, list_dead
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
@@ -65,6 +67,8 @@ def everything_happens(partition: Partition) -> None:
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")
     actions.record(p.client, p.settings.prefix, who="me", what="dead retry", args={}, count=1)
+    control = ControlStore(p.client, p.scripts, p.settings.prefix, "crm")
+    control.swap(control.read(), Circuit(row=1))
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
 
 

@@ -16,15 +16,16 @@ from worker.store.lanes import ClaimedJob, ClaimedLane
 class ActiveLane:
     """A claimed lane on its way through an executor, which writes here and nowhere else.
 
-    ``done`` and ``discarded`` count the jobs at its head that ended well, ``failed`` is why it stopped early.
+    ``done`` and ``discarded`` count the jobs at its head that ended well, ``declined`` those of the latter that the
+    handler was called for; ``failed`` is why it stopped early. ``told`` is how many calls the circuit was told of.
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
     call began (monotonic seconds), 0 between calls; ``taken`` is when the lane was. ``lost``: the lease is not kept any
     more, nor worth waiting for.
     """
 
     __slots__ = (
-        *("claimed", "discarded", "done", "failed", "finished", "lost"),
-        *("settled", "started", "stop", "taken", "token", "touched"),
+        *("claimed", "declined", "discarded", "done", "failed", "finished", "lost"),
+        *("settled", "started", "stop", "taken", "told", "token", "touched"),
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -32,9 +33,11 @@ class ActiveLane:
         self.token = token
         self.done = 0
         self.discarded = 0
+        self.declined = 0
         self.failed: Failed | None = None
         self.finished = False
         self.settled = (0, 0)
+        self.told = 0
         self.started = 0.0
         self.taken = time.monotonic()
         self.stop = False

@@ -76,6 +76,7 @@ def _ended_badly(spec: HandlerSpec, lane: ActiveLane, error: BaseException) -> b
     failure = failed(spec, error)
     if failure is None:
         lane.discarded += 1
+        lane.declined += 1
         return False
     lane.failed = failure
     return True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -34,6 +34,7 @@ class Held:
         self.parallel = parallel
         self.lanes: Sequence[ActiveLane] = ()
         self.overran = False
+        self.also: Callable[[], None] | None = None  # what else is to be renewed while any lane is
 
     def renew(self) -> None:
         now = time.monotonic()
@@ -52,6 +53,8 @@ class Held:
             for lane in kept:
                 if lane.claimed.lane == name and not lane.finished:
                     lane.stop = lane.lost = True
+        if (also := self.also) is not None:
+            also()
 
     def _since(self, lane: ActiveLane, now: float) -> float:
         """When its present call began; or should have, where no lane waits for another."""

@@ -16,13 +16,15 @@ from dataclasses import dataclass, field
 import redis
 import structlog
 
-from worker.core.handlers import Registry
+from worker.core.handlers import HandlerSpec, Registry
 from worker.doorbell import Doorbell
 from worker.errors import BrokerUnavailable
+from worker.runtime.gate import Gate
 from worker.runtime.keeper import Keeper
 from worker.runtime.registry import load_handlers
 from worker.settings import Settings, load_settings
 from worker.store.client import connect
+from worker.store.control import ControlStore
 from worker.store.scripts import Scripts
 
 log = structlog.get_logger("handoff.worker")
@@ -68,7 +70,8 @@ class Bells:
 
 @dataclass(slots=True)
 class Process:
-    """The resources of one process. ``claim_sizes``: how many jobs of each handler were worth claiming lately."""
+    """The resources of one process. ``claim_sizes``: how many jobs of each handler were worth claiming lately.
+    ``gates``: what it knows of each handler's circuit and pausing."""
 
     settings: Settings
     registry: Registry
@@ -78,6 +81,14 @@ class Process:
     keeper: Keeper
     claim_sizes: dict[str, int] = field(default_factory=dict)
     partitions: int = 0  # once somebody has asked the server, who alone knows
+    gates: dict[str, Gate] = field(default_factory=dict)
+
+    def gate(self, spec: HandlerSpec) -> Gate:
+        found = self.gates.get(spec.name)
+        if found is None:
+            store = ControlStore(self.client, self.scripts, self.settings.prefix, spec.name)
+            found = self.gates.setdefault(spec.name, Gate(store, spec.name, spec.breaker))
+        return found
 
 
 _lock = threading.Lock()

@@ -3,6 +3,9 @@
     claim ─▶ execute ─▶ settle ─┬▶ claim ...      until no lane is ready, or the time slice is over
                                 └▶ ring again     when the slice is over
 
+Before it claims, it asks the handler's gate (gate.py): of a paused handler nothing is claimed, of one whose far side is
+down one job at most, as a probe.
+
 Finished jobs are settled in small groups, so a crash repeats few of them. The size of a claim follows the speed of the
 handler: what is claimed waits its turn here and nowhere else, so a slow handler claims little.
 """
@@ -11,16 +14,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 import structlog
 
+from worker.core.breaker import Admission, Closed, Probe, Verdict, Wait
 from worker.core.handlers import HandlerSpec
 from worker.errors import StoreUnavailable
 from worker.runtime.calls import ActiveLane
 from worker.runtime.executors import Executor, executor_for, leaving, replaceable
 from worker.runtime.keeper import Held
-from worker.runtime.outcomes import settlement_of, unstartable
+from worker.runtime.outcomes import excusable, settlement_of, unstartable
 from worker.runtime.process import Process
 from worker.runtime.rates import Rates, lane_store
 from worker.runtime.sweeper import PERIOD
@@ -31,6 +36,7 @@ FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once p
 MOST_CLAIM: Final = 1024
 CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
 CLAIM_AGAIN: Final = 0.1  # seconds between looks for new lanes while others are still running
+HANGS: Final = "CallHangs"  # what is told of a call that did not end in its time, nor let itself be interrupted
 RATE_BELL: Final = 5.0  # seconds; a rate that frees a call within them gets a bell of its own, for exactly then
 
 log = structlog.get_logger("handoff.runner")
@@ -44,6 +50,8 @@ class Runner:
         self._spec = spec
         self._partition = partition
         self._store = lane_store(process, spec, partition)
+        self._gate = process.gate(spec)
+        self._probe: Probe | None = None  # the one that is ours, from before its claim until its lane has ended
         self._executor: Executor = executor_for(spec)
         self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
         self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)
@@ -84,7 +92,8 @@ class Runner:
         end = time.monotonic() + SLICE
         over = False
         while True:
-            if not over and not self._claim() and not self._active:
+            admission = self._ask()
+            if not over and not self._claim(admission) and not self._active:
                 break
             began = time.monotonic()
             self._executor.wait()
@@ -98,18 +107,43 @@ class Runner:
             if over and not self._active:
                 self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
                 break
+        self._gate.rest()
         if leaving():
             raise SystemExit(0)  # as was asked for in the middle of a call
         return counts
 
-    def _claim(self) -> bool:
-        """Look for ready lanes if there is room for them; whether any came."""
+    def _ask(self) -> Admission:
+        """Whether calls may begin. What has not begun yet is let go if they may not."""
+        if self._probe is not None:
+            return Wait(None)
+        # A probe has to be alone: how the others end, which began before, says less.
+        admission = self._gate.ask(probe=not self._active)
+        if isinstance(admission, Wait):
+            for lane in self._active:
+                lane.stop = True
+        return admission
+
+    def _claim(self, admission: Admission) -> bool:
+        """Look for ready lanes if calls may begin and there is room for them; whether any came."""
+        if isinstance(admission, Wait):
+            return False
+        if isinstance(admission, Closed):
+            return self._claim_up_to(self._executor.lanes, MOST_CLAIM)
+        self._probe = admission
+        came = self._claim_up_to(1, 1)
+        if self._active:
+            self._held.also = partial(self._gate.renew, admission.token)
+        else:
+            self._conclude(Verdict.NEITHER)
+        return came
+
+    def _claim_up_to(self, lanes: int, most: int) -> bool:
         executor, active = self._executor, self._active
-        room = executor.lanes - len(active) - self._given_up
+        room = min(lanes, executor.lanes - len(active) - self._given_up)
         # Lanes that would only wait in line here are better claimed by somebody else, when the line is empty.
         if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
             return False
-        jobs = MOST_CLAIM if executor.parallel else self._size
+        jobs = most if executor.parallel else min(most, self._size)
         per_lane = jobs
         taken = None
         if self._rates.limited:
@@ -130,7 +164,7 @@ class Runner:
         executor.start(begun)
         active += begun
         self._held.lanes = tuple(active)
-        if claim.more and not self._asked_for_help:
+        if claim.more and not self._asked_for_help and self._probe is None:
             self._asked_for_help = True
             self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
         if not claim.lanes and claim.next_due is not None:
@@ -166,12 +200,13 @@ class Runner:
         """Write what has ended since the last time; the number of jobs that left their lanes."""
         settlements: list[Settlement] = []
         going: list[ActiveLane] = []
-        for lane in self._active:
-            finished = lane.finished  # read before the counts: it is written after them
+        seen = [(lane, lane.finished) for lane in self._active]  # read before the counts: it is written after them
+        away_ms = self._tell(seen)
+        for lane, finished in seen:
             if lane.lost and not finished:
                 self._given_up += 1
                 continue
-            item = settlement_of(lane, finished=finished, spec=self._spec)
+            item = settlement_of(lane, finished=finished, spec=self._spec, away_ms=away_ms)
             if item is not None:
                 settlements.append(item)
                 lane.settled = (lane.settled[0] + item.done, lane.settled[1] + item.discarded)
@@ -197,9 +232,55 @@ class Runner:
         self._held.lanes = tuple(going)
         return sum(i.done + i.discarded + (i.action is Action.BURY) for i in settlements if i.lane in kept)
 
+    def _tell(self, seen: Sequence[tuple[ActiveLane, bool]]) -> int | None:
+        """Tell the gate how calls have ended. While its circuit is not closed: how long failed lanes stay away, ms."""
+        if self._spec.breaker is None:
+            return None
+        if self._probe is not None:
+            return self._tell_probe(seen)
+        failures = 0
+        for lane, finished in seen:
+            if finished and lane.failed is not None:
+                failure = lane.failed.failure
+                if excusable(failure):
+                    failures += 1
+                    self._gate.failure(_team(lane), lane.failed.error, outage=failure.outage)
+            elif lane.lost and not finished and lane.started:
+                failures += 1
+                self._gate.failure(_team(lane), HANGS, outage=True)
+        # Of what ended at once nobody knows the order. That the good came last is the far side's benefit of the doubt.
+        for lane, _ in seen:
+            good = lane.done + lane.declined - lane.told
+            if good > 0:
+                lane.told += good
+                self._gate.success(_team(lane), good)
+        return self._gate.tell() if failures else None
+
+    def _tell_probe(self, seen: Sequence[tuple[ActiveLane, bool]]) -> int | None:
+        """What became of the probe, once it has ended."""
+        ((lane, finished),) = seen
+        if not finished and not lane.lost:
+            return None
+        if not finished:
+            return self._conclude(Verdict.BAD, lane, HANGS)
+        if lane.failed is not None:
+            verdict = Verdict.BAD if excusable(lane.failed.failure) else Verdict.NEITHER
+            return self._conclude(verdict, lane, lane.failed.error)
+        return self._conclude(Verdict.GOOD if lane.done + lane.declined else Verdict.NEITHER, lane)
+
+    def _conclude(self, verdict: Verdict, lane: ActiveLane | None = None, error: str = "") -> int | None:
+        probe, self._probe, self._held.also = self._probe, None, None
+        if probe is None:
+            return None
+        return self._gate.conclude(probe.token, verdict, team="" if lane is None else _team(lane), error=error)
+
     def _adapt(self, count: int, elapsed: float) -> None:
         """Claim about as much as the handler does in CLAIM_SECONDS, but never grow by more than four at a time. A call
         that fails slowly counts too: what is claimed with the next one would wait behind it just as long."""
         if count or elapsed > CLAIM_SECONDS:
             fitting = int(max(count, 1) * CLAIM_SECONDS / max(elapsed, 1e-6))
             self._size = max(1, min(fitting, self._size * 4, MOST_CLAIM))
+
+
+def _team(lane: ActiveLane) -> str:
+    return lane.claimed.jobs[0].team

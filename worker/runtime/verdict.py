@@ -44,7 +44,10 @@ def failed(spec: HandlerSpec, error: BaseException) -> Failed | None:
         case Discard():
             return None
         case Retry():
-            failure = Failure(after=verdict.after)
+            # Of what it was raised from, or was made of, the far side's part stays true.
+            source = error.__cause__ if isinstance(error, Signal) else error
+            outage = source is not None and classify(source, time.time()).outage
+            failure = Failure(after=verdict.after, outage=outage, asked=True)
         case DeadLetter():
             failure = Failure(permanent=True)
         case _:

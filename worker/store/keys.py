@@ -12,6 +12,8 @@ P:replays              hash   replay -> what was asked for, as JSON (store/repla
 P:actions              stream what people did: who, what, args, count; the newest 10,000   for ever
 P:rate:{H}             list   calls of handler H granted lately (lua/grants.lua)           the rate's own time
 P:turns:{H}            hash   partition -> whose turn it is at handler H's scarce calls    the rate's own time
+P:control:{H}          hash   of handler H: circuit (JSON, core/breaker.py) and its        for ever
+                              version; paused (JSON at, by) while a person paused it
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
                               (optional), vouched 1 by a person (quarantine retry          or nobody needs it
@@ -87,6 +89,11 @@ def sweeper(prefix: str) -> str:
 def rate(prefix: str, handler: str) -> str:
     """Not a partition's: a rate holds over all of them."""
     return f"{prefix}:rate:{{{handler}}}"
+
+
+def control(prefix: str, handler: str) -> str:
+    """Not a partition's either: it is the handler's in all of them."""
+    return f"{prefix}:control:{{{handler}}}"
 
 
 def actions(prefix: str) -> str:

@@ -24,6 +24,7 @@ NAMES: Final = (
     "audit",
     "claim",
     "commit",
+    "control",
     "due",
     "give_back",
     "lead",
