@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import isnan
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
-from worker.core.breaker import Breaker
 from worker.core.events import Event
 from worker.core.handlers import DEFAULT_QUEUE, Forward, HandlerSpec, define
 from worker.core.lanes import OrderBy, escaped
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-BREAKER: Final = Breaker()
 
 _registry: dict[str, HandlerSpec] = {}
 
@@ -109,7 +106,6 @@ def handler(
     batch: int | None = None,
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
-    breaker: Breaker | None = BREAKER,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -136,7 +132,6 @@ def handler(
     batch: int | None = None,
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
-    breaker: Breaker | None = BREAKER,
 ) -> Callable[..., Any]:
     """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
 
@@ -159,7 +154,6 @@ def handler(
       ``batch_wait`` seconds (default 0.1) for them.
     - ``classify``: asked about each exception that is not one of the outcomes; answers with ``Retry(...)``,
       ``DeadLetter(...)`` or ``Discard(...)``, or None for the default policy (core/failures.py).
-    - ``breaker``: when to leave the far side alone because it is down, for all workers; None: never.
 
     Raises ``ConfigurationError`` naming the option that can't be used.
     """
@@ -187,7 +181,6 @@ def handler(
                 batch=batch,
                 batch_wait=batch_wait,
                 classify=classify,
-                breaker=breaker,
             )
         )
         return target
@@ -214,7 +207,6 @@ def route(
     late: Literal["skip_stale", "all"] = "skip_stale",
     unchanged: bool = False,
     conflate: bool = False,
-    breaker: Breaker | None = BREAKER,
 ) -> None:
     """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue.
 
@@ -247,7 +239,6 @@ def route(
         late=late,
         unchanged=unchanged,
         conflate=conflate,
-        breaker=breaker,
     )
     _add(replace(spec, forward=Forward(to, queue, broker)))
 

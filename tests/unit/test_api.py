@@ -17,7 +17,6 @@ def test_exactly_these_names_are_public() -> None:
     assert sorted(worker.__all__) == [
         "AssigneeChange",
         "Backoff",
-        "Breaker",
         "CallTimeout",
         "ChangeKind",
         "Context",

@@ -23,6 +23,7 @@ class Batch:
     due: list[str]
     now: int
     drained: bool
+    size: int
     more_due: bool = False
     as_of: int | None = None
 
