@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +16,8 @@ from worker.store.client import unavailable_as_error
 
 FIRST_PAGE: Final = 8
 MOST_PAGE: Final = 500
+ALL: Final = sys.maxsize - 1  # as a limit
+ADDRESS: Final = re.compile(r"(\d{1,5}):(\d+-\d+)")
 PAGE_BYTES: Final = 1024 * 1024
 """Pages grow from FIRST to MOST entries while their bodies stay below this."""
 
@@ -87,13 +91,39 @@ def address(record: Record) -> str:
     return f"{record.partition}:{record.entry}"
 
 
+def place_of(text: str) -> tuple[int, str]:
+    """Partition and entry id of an ``address``. Raises ``ValueError``."""
+    found = ADDRESS.fullmatch(text)
+    if found is None:
+        raise ValueError("must be an id as the list shows it, for instance 3:1700000000000-0")
+    return int(found[1]), found[2]
+
+
 def milliseconds(entry: str) -> int:
     """When an entry was added, ms of the server's clock."""
     return int(entry.partition("-")[0])
 
 
+def entry_place(entry: str) -> tuple[int, int]:
+    """A stream's ids are ordered by their two numbers, not as text."""
+    time, _, number = entry.partition("-")
+    return int(time), int(number)
+
+
 def _place(record: Record) -> tuple[int, int, int]:
     return record.at, record.partition, int(record.entry.partition("-")[2])
+
+
+def entries_at(
+    client: redis.Redis, streams: Mapping[int, str], places: Sequence[tuple[int, str]]
+) -> Iterator[tuple[int, str, Fields | None]]:
+    """The entries at ``places`` (partition, entry id), None for what is not there. Raises ``StoreUnavailable``."""
+    for partition, entry in places:
+        answer: Any = []
+        if partition in streams:
+            with unavailable_as_error():
+                answer = client.xrange(streams[partition], entry, entry)
+        yield partition, entry, as_mapping(answer[0][1]) if answer else None
 
 
 def _records(client: redis.Redis, partition: int, key: str, window: Window, parse: Parse[R]) -> Iterator[R]:
