@@ -8,6 +8,7 @@ async def push_owner(change: AssigneeChange, ctx: Context) -> None:
 """
 
 from worker.api import CallTimeout, Context, DeadLetter, Discard, Retry, handler, route
+from worker.core.breaker import Breaker
 from worker.core.changes import ChangeKind
 from worker.core.events import AssigneeChange, Event, Prospect
 from worker.core.retry import Backoff
@@ -15,6 +16,7 @@ from worker.core.retry import Backoff
 __all__ = [
     "AssigneeChange",
     "Backoff",
+    "Breaker",
     "CallTimeout",
     "ChangeKind",
     "Context",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import isnan
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
+from worker.core.breaker import Breaker
 from worker.core.events import Event
 from worker.core.handlers import DEFAULT_QUEUE, Forward, HandlerSpec, define
 from worker.core.lanes import OrderBy, escaped
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+BREAKER: Final = Breaker()
 
 _registry: dict[str, HandlerSpec] = {}
 
@@ -106,6 +109,7 @@ def handler(
     batch: int | None = None,
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
+    breaker: Breaker | None = BREAKER,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -132,6 +136,7 @@ def handler(
     batch: int | None = None,
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
+    breaker: Breaker | None = BREAKER,
 ) -> Callable[..., Any]:
     """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
 
@@ -154,6 +159,7 @@ def handler(
       ``batch_wait`` seconds (default 0.1) for them.
     - ``classify``: asked about each exception that is not one of the outcomes; answers with ``Retry(...)``,
       ``DeadLetter(...)`` or ``Discard(...)``, or None for the default policy (core/failures.py).
+    - ``breaker``: when to leave the far side alone because it is down, for all workers; None: never.
 
     Raises ``ConfigurationError`` naming the option that can't be used.
     """
@@ -181,6 +187,7 @@ def handler(
                 batch=batch,
                 batch_wait=batch_wait,
                 classify=classify,
+                breaker=breaker,
             )
         )
         return target
@@ -207,6 +214,7 @@ def route(
     late: Literal["skip_stale", "all"] = "skip_stale",
     unchanged: bool = False,
     conflate: bool = False,
+    breaker: Breaker | None = BREAKER,
 ) -> None:
     """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue.
 
@@ -239,6 +247,7 @@ def route(
         late=late,
         unchanged=unchanged,
         conflate=conflate,
+        breaker=breaker,
     )
     _add(replace(spec, forward=Forward(to, queue, broker)))
 

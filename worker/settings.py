@@ -169,9 +169,9 @@ class Settings(BaseSettings):
     held_max: int = Field(
         1000,
         ge=1,
-        le=100_000,
-        description="Events of one team that may wait above a gap; over it the lowest goes first. All of a team's are "
-        "looked at with every batch that has one of its events.",
+        le=10_000,
+        description="Events of one team that may wait above a gap; over it the lowest goes first. Every batch with an "
+        "event of that team looks at all of them: 7 ms for 1000, 70 ms for 10000.",
     )
     held_bytes: ByteSize = Field(
         ByteSize(64 * 1024 * 1024),

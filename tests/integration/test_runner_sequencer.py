@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import structlog
+from pydantic import ByteSize
 from structlog.typing import EventDict
 
 from tests import servers
@@ -16,7 +17,8 @@ from tests.store_kit import Partition, change, other, partition_on
 from worker.core.envelope import read
 from worker.core.sequencing import Delivery, Plan, State, plan
 from worker.runtime.sequencer import FAULTS_IN_A_ROW, FIRST_BATCH, MOST_BATCH, Sequencer, policy_of
-from worker.store.sequence import SequenceStore
+from worker.store.batch import Batch
+from worker.store.sequence import BATCH_BYTES, Lease, SequenceStore
 
 CRM = spec_of(lambda subject, ctx: None)
 MAIL = spec_of(lambda subject, ctx: None, name="mail", on="*")
@@ -52,23 +54,25 @@ def test_a_backlog_of_thousands_is_drained(quick: Partition) -> None:
 
 def test_batches_grow_but_not_with_big_bodies(quick: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
+    sizes: list[int] = []
     read = SequenceStore.read
 
-    def noting(store: SequenceStore, lease: object, count: int) -> object:
+    def noting(store: SequenceStore, lease: Lease, count: int) -> Batch:
         asked.append(count)
-        return read(store, lease, count)  # type: ignore[arg-type]
+        batch = read(store, lease, count)
+        sizes.append(sum(len(body) for body, _ in batch.bodies.values()))
+        return batch
 
     monkeypatch.setattr(SequenceStore, "read", noting)
     process, _ = process_of(quick, CRM)
     quick.append(*(other("a", seq) for seq in range(1, 1200)))
     Sequencer(process, 1).run()
     assert asked == [FIRST_BATCH, 4 * FIRST_BATCH, MOST_BATCH, MOST_BATCH, MOST_BATCH]
-    asked.clear()
-    body = len(change("b", 1, pad=100_000))
-    quick.append(*(change("b", seq, pad=100_000) for seq in range(1, 100)))
-    Sequencer(process, 1).run()
-    assert asked[0] == FIRST_BATCH
-    assert all(count * body <= 4 * 1024 * 1024 for count in asked[1:])
+    sizes.clear()
+    quick.append(*(change("b", seq, pad=200_000) for seq in range(1, 100)))
+    assert Sequencer(process, 1).run() == 99
+    assert max(sizes) < BATCH_BYTES + 201_000
+    assert len(sizes) < 9
 
 
 def test_a_slice_that_is_over_hands_on(quick: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,8 +194,9 @@ def test_a_full_server_lets_the_backlog_drain(prefix: str) -> None:
 def test_the_policy_has_the_settings_in_milliseconds(partition: Partition) -> None:
     settings = partition.settings
     settings.gap_wait, settings.held_max, settings.dedup_window = 1.5, 7, 60.0
+    settings.held_bytes = ByteSize(5000)
     made = policy_of(settings)
-    assert (made.gap_wait.fixed_ms, made.held_max, made.dedup_window_ms) == (1500, 7, 60_000)
+    assert (made.gap_wait.fixed_ms, made.held_max, made.dedup_window_ms, made.held_bytes) == (1500, 7, 60_000, 5000)
     settings.gap_wait = None
     made = policy_of(settings)
     assert (made.gap_wait.fixed_ms, made.gap_wait.least_ms, made.gap_wait.most_ms) == (None, 20, 10_000)

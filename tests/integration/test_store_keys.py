@@ -7,16 +7,19 @@ import re
 import pytest
 
 from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
+from worker.core.breaker import Circuit
 from worker.core.dispatch import Terms
 from worker.core.handlers import Rate
 from worker.core.lanes import escaped
 from worker.store import actions, keys
+from worker.store.control import ControlStore
 from worker.store.dead import DeadFilter, list_dead
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.lanes import Action, LaneStore, Settlement
 from worker.store.pages import Window
 from worker.store.rate import RateStore
+from worker.store.replay import Plan, Replays
 
 TEMPORARY = ("seconds", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
 NASTY = ["", "{}", "{p07}", "}{", "a b", "a:b", "nul\0nul", "\n", "é✓", "*", "[a-z]", "x" * 1024]
@@ -58,10 +61,14 @@ def everything_happens(partition: Partition) -> None:
     for bodies in ([change("w", 1)], [change("w", 2), change("x", 1), change("y", 1)]):
         p.sequence(*bodies, route=to(Terms("wide", None)))
         rated.claim(lanes=1, jobs=1, per_lane=1)
+    Replays(p.client, p.settings.prefix, []).save(Plan("r", "crm", "me", 1, False, ()))
+    p.client.hset(p.keys.replays, "r", "1")
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")
     actions.record(p.client, p.settings.prefix, who="me", what="dead retry", args={}, count=1)
+    control = ControlStore(p.client, p.scripts, p.settings.prefix, "crm")
+    control.swap(control.read(), Circuit(row=1))
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
 
 
@@ -104,7 +111,7 @@ def test_a_key_has_one_hash_tag_whatever_the_names_in_it(value: str) -> None:
         made.runner_bell(value),
         made.seen(3),
         *(getattr(made, name) for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine")),
-        *(getattr(made, name) for name in ("dead", "archive", "ids", "ends", "again")),
+        *(getattr(made, name) for name in ("dead", "archive", "ids", "ends", "again", "replays")),
     ):
         assert key[key.index("{") + 1 : key.index("}")] == "p07"
 

@@ -131,6 +131,7 @@ class Books:
             count = len(self.held_of(team_name))
             assert (count > 0) == (team_name in self.deadlines)
             assert count <= self.policy.held_max
+            assert sum(arrival.size for arrival in self.held_of(team_name)) <= self.policy.held_bytes
         # Progress: whoever waits has not waited for the gap wait yet, by the clock of this step.
         fixed = self.policy.gap_wait.fixed_ms
         if fixed is not None:

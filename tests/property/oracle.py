@@ -15,7 +15,7 @@ from worker.core.sequencing import Delivery, Policy, Proof
 @dataclass
 class Team:
     top: int | None = None
-    waiting: list[tuple[Envelope, int]] = field(default_factory=list)
+    waiting: list[tuple[Envelope, int, int]] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
 
 
@@ -42,21 +42,23 @@ class Oracle:
                     self.fates[item[0]] = "proof"
                     self.prove(self.teams.setdefault(content.team, Team()), content.seq)
                 elif isinstance(content, Envelope):
-                    self.receive(item[0], content, int(item[0].split("-")[0]), batch.now)
+                    assert isinstance(item, Delivery)
+                    self.receive(item, content, batch.now)
             for team in self.teams.values():
-                while any(arrived <= batch.clock - wait for _, arrived in team.waiting):
+                while any(arrived <= batch.clock - wait for _, arrived, _ in team.waiting):
                     self.release_lowest(team)
                 self.settle(team)
         return self
 
-    def receive(self, entry: str, event: Envelope, arrived: int, now: int) -> None:
+    def receive(self, item: Delivery, event: Envelope, now: int) -> None:
+        entry = item.entry
         team = self.teams.setdefault(event.team, Team())
         if event.id in team.ids:
             self.fates[entry] = "duplicate"
             return
         team.ids.add(event.id)
         if team.top is None or event.seq > team.top:
-            team.waiting.append((event, arrived))
+            team.waiting.append((event, item.arrived, item.size))
             self.settle(team)
         elif event.occurred_ms is not None and now - event.occurred_ms > self.policy.dedup_window_ms:
             self.fates[entry] = "too_old"
@@ -64,20 +66,21 @@ class Oracle:
             self.release(event, late=True)
 
     def prove(self, team: Team, seq: int) -> None:
-        while any(event.seq <= seq for event, _ in team.waiting):
+        while any(event.seq <= seq for event, _, _ in team.waiting):
             self.release_lowest(team)
         team.top = seq if team.top is None else max(team.top, seq)
         self.settle(team)
 
     def settle(self, team: Team) -> None:
         while team.waiting and (
-            (team.top is not None and min(event.seq for event, _ in team.waiting) <= team.top + 1)
+            (team.top is not None and min(event.seq for event, _, _ in team.waiting) <= team.top + 1)
             or len(team.waiting) > self.policy.held_max
+            or sum(size for _, _, size in team.waiting) > self.policy.held_bytes
         ):
             self.release_lowest(team)
 
     def release_lowest(self, team: Team) -> None:
-        lowest = min(team.waiting, key=lambda pair: place(pair[0]))
+        lowest = min(team.waiting, key=lambda held: place(held[0]))
         team.waiting.remove(lowest)
         team.top = lowest[0].seq
         self.release(lowest[0], late=False)

@@ -80,6 +80,7 @@ policies = st.builds(
         st.builds(GapWait, least_ms=st.sampled_from([0, 20]), most_ms=st.sampled_from([100, 10_000])),
     ),
     held_max=st.sampled_from([1, 2, 3, 1000]),
+    held_bytes=st.sampled_from([1, 4, 7, 1000]),  # bodies have as many as the number of their batch
     dedup_window_ms=st.sampled_from([1000, LONG]),
 )
 fixed_policies = policies.filter(lambda policy: policy.gap_wait.fixed_ms is not None)

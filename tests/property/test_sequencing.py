@@ -105,10 +105,12 @@ def test_a_team_fares_as_if_it_were_alone(policy: Policy, story: list[Batch], te
     assert together.deadlines.get(team) == by_itself.deadlines.get(team)
 
 
-@given(st.sampled_from([1, 2, 3, 1000]), batches())
-def test_how_deliveries_are_cut_into_batches_makes_no_difference(held_max: int, story: list[Batch]) -> None:
+@given(st.sampled_from([1, 2, 3, 1000]), st.sampled_from([1, 4, 7, 1000]), batches())
+def test_how_deliveries_are_cut_into_batches_makes_no_difference(
+    held_max: int, held_bytes: int, story: list[Batch]
+) -> None:
     """While no wait ends: what is released depends on the deliveries and their order alone."""
-    policy = Policy(PATIENT.gap_wait, held_max, PATIENT.dedup_window_ms)
+    policy = Policy(PATIENT.gap_wait, held_max, held_bytes, PATIENT.dedup_window_ms)
     items = [item for batch in story for item in batch.items]
     books = [Books(policy), Books(policy), Books(policy)]
     books[0].step(items, EPOCH)

@@ -27,7 +27,7 @@ def test_it_releases_and_refuses_what_the_naive_one_does(policy: Policy, story: 
     assert by_team(out) == by_team(oracle.out)
     assert fates(books) == oracle.fates
     assert {team: {a.event.id for a in books.held_of(team)} for team in books.held if books.held_of(team)} == {
-        name: {event.id for event, _ in team.waiting} for name, team in oracle.teams.items() if team.waiting
+        name: {event.id for event, _, _ in team.waiting} for name, team in oracle.teams.items() if team.waiting
     }
 
 

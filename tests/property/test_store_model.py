@@ -83,7 +83,7 @@ class Model:
 def compare(partition: Partition, model: Model) -> None:
     """The server's state, read as a new process would, is the model's; and so are the lanes."""
     lease = Lease(0, "0-0", model.state.lateness)
-    everything = Batch([], {}, list(TEAMS), 0, drained=True, size=0)
+    everything = Batch([], {}, list(TEAMS), 0, drained=True)
     stored = partition.store.load(lease, everything)
     assert {name: stored.teams[name] for name in TEAMS} == {
         name: model.state.teams.get(name, TeamState()) for name in TEAMS

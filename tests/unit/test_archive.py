@@ -22,7 +22,8 @@ def test_a_record_says_what_was_put_in(event_id: str, names: list[str], now: int
     job = jobs.encode(released, shared=True)
     text = archive.encode(event_id, names, now, job).encode("utf-8", "surrogatepass")
     record = archive.decode(text)
-    assert record == (archive.index_mark(event_id), names, now, jobs.decode(job.encode()))
+    assert record == (archive.index_mark(event_id), names, now, jobs.decode(job.encode()), job)
+    assert archive.text_of(record).encode() == text
 
 
 @pytest.mark.parametrize("event_id", ["cmgev1aaaa0001l104xyz9abcd", "8f14e45f-ceea-467f-a9f0-7d1c3b2a0001", "evt:1"])

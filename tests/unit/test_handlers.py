@@ -14,6 +14,7 @@ import pytest
 
 import worker.api
 from worker.api import handler, registered, route
+from worker.core.breaker import Breaker
 from worker.core.changes import Change, ChangeKind
 from worker.core.handlers import HandlerSpec, Rate, define, redefine
 from worker.core.options import CHECKS
@@ -54,6 +55,10 @@ def defined(function: Any = push, **options: Any) -> HandlerSpec:
         ("rate", ["", "5", "s", "0/s", "5/0s", "-5/s", "5/d", "1.5/s", "5/s/s", 5, 0, ("5", "s")]),
         ("team_rate", ["", "5", "0/s", "5/d", 5, True]),
         ("classify", [5, "yes", False, lambda: None, lambda a, b: None, ask]),
+        (
+            "breaker",
+            [5, "off", True, False, Breaker(ratio=0), Breaker(calls=0), Breaker(pause=9, longest=5), Breaker("x")],
+        ),  # type: ignore[arg-type]
         ("concurrency", [0, -1, 1001, 1.0, "4", True]),
         ("order_by", ["", "teams", "None", 5, False, ["team"]]),
         ("on_exhausted", ["", "dead", "deadletter", None, True, ["block"]]),
@@ -150,6 +155,7 @@ OTHER: dict[str, Any] = {
     "on_exhausted": "block",
     "batch": 10,
     "batch_wait": 0.5,
+    "breaker": Breaker(calls=7),
 }
 
 
@@ -158,6 +164,7 @@ def test_a_handler_that_is_defined_again_keeps_all_but_what_was_asked_for() -> N
     assert redefine(spec, {}) == spec
     assert redefine(spec, {"attempts": 9}) == replace(spec, attempts=9)
     assert redefine(spec, {"retries": 9}) == replace(spec, attempts=10)
+    assert redefine(spec, {"breaker": None}) == replace(spec, breaker=None)
     assert redefine(spec, {"rate": None}) == replace(spec, rate=None)
     assert redefine(spec, {"batch": None}) == replace(spec, batch=None, batch_wait=0.1)
     assert redefine(defined(late="all"), {"unchanged": True}) == defined(late="all", unchanged=True)

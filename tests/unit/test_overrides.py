@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from worker import Breaker
 from worker.core.handlers import HandlerSpec, Rate, define
 from worker.core.options import CHECKS
 from worker.core.retry import Backoff
@@ -81,6 +82,8 @@ def test_options_of_the_decorator_give_way_and_the_others_stay() -> None:
     spec = overridden(of=had, RATE="none", BATCH="20", RETRIES="4")
     assert spec == replace(had["push"], rate=None, batch=20, attempts=5, overridden=("retries", "rate", "batch"))
     assert overridden(of=had, BATCH_WAIT="250ms").batch_wait == 0.25
+    assert overridden(of=had, BREAKER="off").breaker is None
+    assert overridden(of=had, BREAKER="calls=9 pause=250ms").breaker == Breaker(calls=9, pause=0.25)
     assert overridden(of=had, BATCH="none").batch is None
 
 

@@ -146,6 +146,25 @@ def test_a_lowered_bound_is_reached_at_the_next_arrival() -> None:
     assert out(story.tell(event(50))) == ["e10", "e20", "e30"]
 
 
+def test_a_bound_in_bytes_lets_the_lowest_go_until_the_bodies_fit() -> None:
+    """Also what lies above a body that is larger than the bound all by itself."""
+    policy = Policy(POLICY.gap_wait, held_bytes=100)
+    state = State()
+
+    def tell(*sizes: tuple[int, int]) -> Plan:
+        items = [Delivery(f"{T0}-{seq}", T0, event(seq), size) for seq, size in sizes]
+        return plan(state, items, T0, policy, ["t"])
+
+    plan(state, [("0-1", Proof("t", 5))], T0, policy)
+    assert out(tell((10, 40), (12, 40), (14, 20))) == []
+    decided = tell((20, 50))
+    assert (out(decided), decided.counts["overflowed"]) == (["e10", "e12"], 2)
+    assert out(tell((16, 30))) == []
+    assert out(tell((18, 101))) == ["e14", "e16", "e18"]
+    assert [arrival.event.id for arrival in state.teams["t"].held] == ["e20"]
+    assert out(tell((30, 51))) == ["e20"]
+
+
 def test_an_end_of_waiting_takes_along_the_lower_ones_that_came_later() -> None:
     story = begun()
     story.tell(event(9))

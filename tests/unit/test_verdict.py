@@ -26,16 +26,23 @@ def failure_of(error: BaseException, spec: HandlerSpec = SPEC) -> Failure | None
     return None if found is None else found.failure
 
 
+def raised_from(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "failure"),
     [
         (ValueError(), Failure()),
-        (Retry(), Failure()),
-        (Retry(after=3), Failure(after=3.0)),
+        (Retry(), Failure(asked=True)),
+        (Retry(after=3), Failure(after=3.0, asked=True)),
+        (raised_from(Retry(after=3), ConnectionError()), Failure(after=3.0, outage=True, asked=True)),
+        (raised_from(Retry(after=3), ValueError()), Failure(after=3.0, asked=True)),
         (DeadLetter(), Failure(permanent=True)),
         (Discard(), None),
         (ConnectionError(), Failure(outage=True)),
-        (ExceptionGroup("a task group's", [Retry(after=3)]), Failure(after=3.0)),
+        (ExceptionGroup("a task group's", [Retry(after=3)]), Failure(after=3.0, asked=True)),
         (ExceptionGroup("a task group's", [ExceptionGroup("", [Discard()])]), None),
     ],
 )
@@ -47,8 +54,8 @@ def test_what_an_exception_means(error: Exception, failure: Failure | None) -> N
     ("answer", "failure"),
     [
         (None, Failure(outage=True)),
-        (Retry(after=60), Failure(after=60.0)),
-        (Retry, Failure()),
+        (Retry(after=60), Failure(after=60.0, outage=True, asked=True)),
+        (Retry, Failure(outage=True, asked=True)),
         (DeadLetter("never"), Failure(permanent=True)),
         (Discard(), None),
     ],
@@ -59,7 +66,7 @@ def test_the_author_has_the_last_word_on_an_error(answer: object, failure: Failu
 
 def test_an_outcome_that_was_raised_is_not_asked_about() -> None:
     asked: list[BaseException] = []
-    assert failure_of(Retry(after=3), spec_of(print_nothing, classify=asked.append)) == Failure(after=3.0)
+    assert failure_of(Retry(after=3), spec_of(print_nothing, classify=asked.append)) == Failure(after=3.0, asked=True)
     assert asked == []
 
 

@@ -23,12 +23,13 @@ LONGEST_MARK: Final = 40  # characters; the provider's ids have 24, a UUID 36
 
 
 class Record(NamedTuple):
-    """One released event. ``job`` is what a handler would get of it."""
+    """One released event. ``job`` is what a handler would get of it, ``text`` how that is written."""
 
     mark: str
     handlers: Sequence[str]
     released: int
     job: Job
+    text: str
 
 
 def index_mark(event_id: str) -> str:
@@ -42,11 +43,20 @@ def index_mark(event_id: str) -> str:
 
 def encode(event_id: str, handlers: Sequence[str], now: int, job: str) -> str:
     """The record of an event that is released at ``now``; ``job`` is its text, with ``shared`` set."""
-    return f"{index_mark(event_id)} {','.join(handlers) or '-'} {now} {job}"
+    return _text(index_mark(event_id), handlers, now, job)
+
+
+def text_of(record: Record) -> str:
+    """``record`` as it is written."""
+    return _text(record.mark, record.handlers, record.released, record.text)
+
+
+def _text(mark: str, handlers: Sequence[str], released: int, job: str) -> str:
+    return f"{mark} {','.join(handlers) or '-'} {released} {job}"
 
 
 def decode(text: bytes) -> Record:
     """Raises ``ValueError`` for what ``encode`` did not write."""
     mark, handlers, released, job = text.split(b" ", 3)
     names = [] if handlers == b"-" else handlers.decode().split(",")
-    return Record(mark.decode(), names, int(released), jobs.decode(job))
+    return Record(mark.decode(), names, int(released), jobs.decode(job), job.decode())

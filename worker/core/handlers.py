@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
+from worker.core.breaker import Breaker
 from worker.core.changes import Change, ChangeKind
 from worker.core.lanes import OrderBy
 from worker.core.options import (
@@ -76,6 +77,7 @@ class HandlerSpec:
     batch: int | None = None
     batch_wait: float = 0.1
     classify: Callable[[BaseException], object] | None = None
+    breaker: Breaker | None = field(default_factory=Breaker)
     is_async: bool = False
     forward: Forward | None = None
     overridden: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ class HandlerSpec:
             "batch": self.batch,
             "batch_wait": None if self.batch is None else self.batch_wait,
             "classify": self.classify is not None,
+            "breaker": None if self.breaker is None else str(self.breaker),
             "async": self.is_async,
             "to": None if self.forward is None else self.forward.task,
             "overridden": list(self.overridden),

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, Final
 
+from worker.core.breaker import Breaker
 from worker.core.lanes import ORDERS
 from worker.core.retry import Backoff
 
@@ -121,6 +122,16 @@ def _batch_wait(wait: Any) -> float | None:
     return float(wait)
 
 
+def _breaker(breaker: Any) -> Breaker | None:
+    if breaker is None:
+        return None
+    if not isinstance(breaker, Breaker):
+        raise Unusable("must be a Breaker, or None for none", "for instance Breaker(pause=5, longest=60)")
+    if (problem := breaker.problem()) is not None:
+        raise Unusable(problem)
+    return breaker
+
+
 def _whole(least: int, most: int | None = None) -> Callable[[Any], int | None]:
     bounds = f"{least} or more" if most is None else f"from {least} to {most}"
 
@@ -171,6 +182,7 @@ CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "batch": _whole(1, MOST_IN_BATCH),
     "batch_wait": _batch_wait,
     "classify": _classify,
+    "breaker": _breaker,
 }
 """Every option but ``name``, in the order in which they are told about."""
 
@@ -182,6 +194,7 @@ DEFAULTS: Final[Mapping[str, Any]] = dict.fromkeys(CHECKS) | {
     "late": "skip_stale",
     "unchanged": False,
     "conflate": False,
+    "breaker": Breaker(),
 }
 """As in the decorator. None where what it means is said elsewhere: by another option, or by the function."""
 

@@ -52,12 +52,14 @@ class Block:
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What went wrong, as the decision needs it. ``after`` is the delay that the handler or the far side asked for.
-    ``outage``: the far side's trouble and not this job's, so that other jobs would fail by it too (core/failures.py).
+    ``asked``: the handler itself said to try again. ``outage``: the far side's trouble and not this job's, so that
+    other jobs would fail by it too (core/failures.py).
     """
 
     permanent: bool = False
     after: float | None = None
     outage: bool = False
+    asked: bool = False
 
 
 def decide(

@@ -13,7 +13,7 @@ A gap is normal: ``seq`` counts events that the webhook may not be subscribed to
 
 - the wait is over: no event is held for longer than the gap wait after it arrived, or
 - it is proven empty: the provider was asked and had nothing there (PROVIDER.md 3), or
-- too many are held: over the bound the lowest goes first.
+- too much is held, in events or in bytes of their bodies: over the bound the lowest goes first.
 
 The first event ever of a team has no watermark to be next to; it waits as above a gap. Two ids with one number are two
 events: both go out, by time, then id.
@@ -119,10 +119,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The settings that ordering depends on. Times in milliseconds."""
+    """The settings that ordering depends on. Times in milliseconds. One team may hold ``held_max`` events and
+    ``held_bytes`` of bodies."""
 
     gap_wait: GapWait = field(default_factory=GapWait)
     held_max: int = 1000
+    held_bytes: int = 64 * 1024 * 1024
     dedup_window_ms: int = 24 * 3600 * 1000
 
 
@@ -197,6 +199,7 @@ class _Sequencer:
         self.now = now
         self.plan = Plan()
         self.in_order = 0
+        self.sizes: dict[str, int] = {}  # bytes that a team holds, of those that were asked for
 
     def receive(self, delivery: Delivery) -> None:
         entry, arrived, event, size, mark, vouched = delivery
@@ -265,9 +268,15 @@ class _Sequencer:
         if at and held[at - 1].event.seq == event.seq:
             self.plan.counts["twins"] += 1
         self._observe(team, arrival)
+        size = self.sizes.get(event.team)
+        if size is None:
+            size = sum(each.size for each in held)
+        self.sizes[event.team] = size + arrival.size
         insort(held, arrival, key=place)
         self.plan.held[arrival.entry] = arrival
-        while len(team.held) > self.policy.held_max:  # by more than one after the bound was lowered
+        policy = self.policy
+        # By more than one after a bound was lowered, or when a big body takes the place of small ones.
+        while team.held and (len(team.held) > policy.held_max or self.sizes[event.team] > policy.held_bytes):
             self.plan.counts["overflowed"] += 1
             self._release_lowest(team, 1)
             self._drain(team)
@@ -323,6 +332,8 @@ class _Sequencer:
             if self.plan.held.pop(arrival.entry, None) is None:
                 self.plan.unheld.append(arrival)
             self._release(team, arrival)
+        if going and going[0].event.team in self.sizes:
+            self.sizes[going[0].event.team] -= sum(arrival.size for arrival in going)
         del team.skipped[:-SKIPPED_KEPT]
         del team.held[:count]
 

@@ -11,12 +11,15 @@ import structlog
 
 from worker.core.envelope import Unreadable, read
 from worker.core.handlers import HandlerSpec
-from worker.core.retry import Block, GiveUp, RetryIn, decide, out_of_attempts
+from worker.core.retry import AFTER_MAX, Block, Failure, GiveUp, RetryIn, decide, out_of_attempts
 from worker.runtime.calls import ActiveLane
 from worker.store.lanes import Action, Attempt, Claim, ClaimedJob, ClaimedLane, Settlement
 
 LOST_WORKER: Final = "WorkerLost"
 LOST_BODY: Final = "BodyLost"
+PATIENCE_MS: Final = 24 * 3600 * 1000
+"""So long failures of one job are not counted while the handler's circuit is not closed; then they are, or a job that
+is alone and can only fail would be tried for ever."""
 
 log = structlog.get_logger("handoff.runner")
 
@@ -51,8 +54,13 @@ def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settle
     )
 
 
-def settlement_of(lane: ActiveLane, *, finished: bool, spec: HandlerSpec) -> Settlement | None:
-    """What to write of a lane now: None while nothing new has ended."""
+def settlement_of(
+    lane: ActiveLane, *, finished: bool, spec: HandlerSpec, away_ms: int | None = None
+) -> Settlement | None:
+    """What to write of a lane now: None while nothing new has ended.
+
+    ``away_ms``: the handler's circuit is not closed, and a lane whose call failed stays away for so long.
+    """
     done = lane.done - lane.settled[0]
     discarded = lane.discarded - lane.settled[1]
     claimed = lane.claimed
@@ -61,7 +69,7 @@ def settlement_of(lane: ActiveLane, *, finished: bool, spec: HandlerSpec) -> Set
             return None
         return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD)
     if lane.failed is not None:
-        return _after_failure(lane, done, discarded, spec)
+        return _after_failure(lane, done, discarded, spec, away_ms)
     if not lane.touched and claimed.attempt > 0:
         # Handed back unstarted: the attempt that claiming counted did not take place.
         return Settlement(
@@ -74,16 +82,23 @@ def settlement_of(lane: ActiveLane, *, finished: bool, spec: HandlerSpec) -> Set
     return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
 
 
-def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec) -> Settlement:
+def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, away_ms: int | None) -> Settlement:
     failed, claimed = lane.failed, lane.claimed
     assert failed is not None
     at = lane.done + lane.discarded
     job = claimed.jobs[at]
     attempt = max(1, claimed.attempt) if at == 0 else 1
     now = int(time.time() * 1000)
-    history = [*(_history(claimed, now) if at == 0 else ()), Attempt(attempt, now, failed.error, failed.text)]
+    before = _history(claimed, now) if at == 0 else []
+    since = min((known.since for known in before if known.since), default=0)
     block = spec.on_exhausted == "block"
     outcome = decide(attempt, spec.attempts, spec.backoff, failed.failure, random.random, block=block)
+    counted = away_ms is None or not excusable(failed.failure) or (since > 0 and now - since >= PATIENCE_MS)
+    if away_ms is not None and not counted:
+        since = since or now
+        outcome = RetryIn(max(away_ms / 1000, min(failed.failure.after or 0.0, AFTER_MAX)))
+    history = [known for known in before if known.number < attempt]
+    history.append(Attempt(attempt, now, failed.error, failed.text, since))
     if not isinstance(outcome, RetryIn):
         made = Settlement(
             lane.token,
@@ -102,6 +117,7 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
         lane=claimed.lane,
         event_id=_event_id(job),
         attempt=attempt,
+        counted=counted,
         error=failed.error,
         where=failed.where,
         retry_in=round(outcome.delay, 3),
@@ -113,9 +129,14 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
         discarded,
         Action.RETRY,
         delay_ms=int(outcome.delay * 1000),
-        attempts=attempt,
+        attempts=attempt if counted else attempt - 1,
         failed=history,
     )
+
+
+def excusable(failure: Failure) -> bool:
+    """Whether it may be the outage's doing, and not the job's or its handler's wish."""
+    return failure.outage or not (failure.permanent or failure.asked)
 
 
 def _history(claimed: ClaimedLane, now: int) -> list[Attempt]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from worker.core.breaker import Breaker
 from worker.core.handlers import HandlerSpec, OptionError, Registry, redefine
 from worker.core.options import CHECKS
 from worker.core.retry import Backoff
@@ -78,6 +79,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "conflate": _yes_or_no,
     "batch": _or_nothing(_number),
     "batch_wait": seconds,
+    "breaker": Breaker.parse,
 }
 """From a variable's text to what the decorator would be given, or ``ValueError``. Functions can't be said in a text."""
 

@@ -33,8 +33,7 @@ from worker.store.sequence import Lease, SequenceStore
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_BATCH: Final = 32
 MOST_BATCH: Final = 512
-BATCH_BYTES: Final = 4 * 1024 * 1024
-"""A batch grows from FIRST to MOST while the bodies stay below this, so big bodies can't fill a worker's memory."""
+"""A batch grows from FIRST to MOST entries; how many bytes it may have is the store's to keep (BATCH_BYTES)."""
 
 SLOW: Final = 0.5  # seconds that a batch may take and the next still be larger: it must stay well within the lease
 FAULTS_IN_A_ROW: Final = 8
@@ -51,6 +50,7 @@ def policy_of(settings: Settings) -> Policy:
             most_ms=int(settings.gap_wait_max * 1000),
         ),
         held_max=settings.held_max,
+        held_bytes=int(settings.held_bytes),
         dedup_window_ms=int(settings.dedup_window * 1000),
     )
 
@@ -105,9 +105,7 @@ class Sequencer:
                 if code != Code.MORE:
                     self._ring_at(deadline, batch.now)
                     return read
-            average = batch.size // max(1, len(batch.deliveries)) + 1
-            fitting = count * 4 if now - began < SLOW else count // 4
-            count = max(1, min(fitting, MOST_BATCH, BATCH_BYTES // average))
+            count = max(1, min(count * 4 if now - began < SLOW else count // 4, MOST_BATCH))
 
     def _sequence_whatever_happens(self, lease: Lease, batch: Batch) -> None:
         learnt = list(lease.lateness.counts)

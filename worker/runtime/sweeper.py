@@ -21,6 +21,7 @@ from typing import Any, Final
 import structlog
 from celery import bootsteps
 
+from worker.core.breaker import Circuit, wait_until
 from worker.core.handlers import Registry
 from worker.doorbell import Doorbell
 from worker.errors import BrokerUnavailable, ConfigurationError, StoreError
@@ -28,6 +29,7 @@ from worker.settings import Settings
 from worker.store import keys
 from worker.store.archive import Archive
 from worker.store.client import connect, unavailable_as_error
+from worker.store.control import controls
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import due
@@ -56,6 +58,7 @@ class Sweeper:
         self._stopped = threading.Event()
         self._failing = False
         self._trim_at = 0.0
+        self._turn = 0
 
     def run(self) -> None:
         """Sweep until ``stop``. What fails is tried again in the next round: nothing here is lost by waiting."""
@@ -90,14 +93,17 @@ class Sweeper:
             self._partitions = partitions
         if not self._lead():
             return PERIOD
-        names = list(self._registry)
-        soonest = PERIOD
-        for partition in range(self._partitions):
+        names, probing, soonest = self._admitted()
+        self._turn += 1
+        for place in range(self._partitions):
+            partition = (place + self._turn) % self._partitions  # or one partition's lanes would be all the probes
             found = due(self._scripts, PartitionKeys(self._settings.prefix, partition), names)
             if found.sequencer:
                 self._bell.ring_sequencer(partition)
             for name in found.handlers:
                 self._bell.ring_runner(name, self._registry[name].queue, partition)
+            if not probing.isdisjoint(found.handlers):
+                names = [name for name in names if name not in probing or name not in found.handlers]
             if found.in_ms is not None:
                 soonest = min(soonest, found.in_ms / 1000)
         self._trim()
@@ -114,6 +120,25 @@ class Sweeper:
         for partition in range(self._partitions or 0):
             keys_of = PartitionKeys(self._settings.prefix, partition)
             Archive(self._client, self._scripts, keys_of, self._settings).trim(seconds[0] * 1000)
+
+    def _admitted(self) -> tuple[list[str], set[str], float]:
+        """The handlers of which calls may begin, those among them that may have one probe, and the seconds until there
+        are more."""
+        names: list[str] = []
+        probing: set[str] = set()
+        soonest = PERIOD
+        for name, control in controls(self._client, self._settings.prefix, self._registry).items():
+            circuit = control.circuit if self._registry[name].breaker is not None else Circuit()
+            wait = (wait_until(circuit) - control.now) / 1000
+            if control.paused is not None:
+                continue
+            if circuit.opened and wait > 0:
+                soonest = min(soonest, wait)
+                continue
+            names.append(name)
+            if circuit.opened:
+                probing.add(name)
+        return names, probing, soonest
 
     def _lead(self) -> bool:
         return bool(self._scripts.run("lead", [keys.sweeper(self._settings.prefix)], [self._me, LEASE_MS]))

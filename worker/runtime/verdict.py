@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -45,7 +44,10 @@ def failed(spec: HandlerSpec, error: BaseException) -> Failed | None:
         case Discard():
             return None
         case Retry():
-            failure = Failure(after=verdict.after)
+            # Of what it was raised from, or was made of, the far side's part stays true.
+            source = error.__cause__ if isinstance(error, Signal) else error
+            outage = source is not None and classify(source, time.time()).outage
+            failure = Failure(after=verdict.after, outage=outage, asked=True)
         case DeadLetter():
             failure = Failure(permanent=True)
         case _:
@@ -90,15 +92,6 @@ def place(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
     return author_line(iter(frames))
-
-
-def standing(thread: int) -> str:
-    """File and line of the author's code at which a thread stands now."""
-    frame, found = sys._current_frames().get(thread), []  # noqa: SLF001 - the only way to look at another thread
-    while frame is not None:
-        found.append((frame.f_code.co_filename, frame.f_lineno))
-        frame = frame.f_back
-    return author_line(reversed(found))
 
 
 def author_line(frames: Iterator[tuple[str, int]]) -> str:

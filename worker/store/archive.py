@@ -6,6 +6,7 @@ position stays true, and whoever reads the archive piece by piece can go on wher
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,35 +34,39 @@ class Archive:
     """Every method may raise ``StoreUnavailable``."""
 
     def __init__(self, client: redis.Redis, scripts: Scripts, keys: PartitionKeys, settings: Settings) -> None:
-        self._client = client
-        self._scripts = scripts
-        self._keys = keys
+        self.client = client
+        self.scripts = scripts
+        self.keys = keys
         self._bounds = (settings.archive_events, int(settings.archive_bytes))
         self._age_ms = int(settings.archive_age * 1000)
 
+    def end(self) -> int:
+        """The position after the newest record there is."""
+        return self.read(sys.maxsize, 1).end
+
     def trim(self, now: int) -> int:
         """Take out what is over the bounds at ``now`` (server ms), how many were."""
-        keys = self._keys
+        keys = self.keys
         taken = 0
         names = [keys.archive, keys.ids, keys.ends, keys.refs, keys.inbox, keys.ledger, keys.again]
         while True:
-            count, more = self._scripts.run("trim", names, [*self._bounds, now - self._age_ms, AT_ONCE])
+            count, more = self.scripts.run("trim", names, [*self._bounds, now - self._age_ms, AT_ONCE])
             taken += int(count)
             if not more:
                 return taken
 
     def read(self, position: int, count: int) -> Slice:
         """Up to ``count`` records from ``position`` on, or from the oldest that is left where that is later."""
-        keys = self._keys
+        keys = self.keys
         with unavailable_as_error():
             while True:
-                pipe = self._client.pipeline(transaction=True)
+                pipe = self.client.pipeline(transaction=True)
                 pipe.hget(keys.ledger, "trimmed")
                 pipe.llen(keys.archive)
                 trimmed, length = pipe.execute()
                 first = int(trimmed or 0)
                 start = max(position, first)
-                pipe = self._client.pipeline(transaction=True)
+                pipe = self.client.pipeline(transaction=True)
                 pipe.lrange(keys.archive, start - first, start - first + count - 1)
                 pipe.hget(keys.ledger, "trimmed")
                 texts, after = pipe.execute()

@@ -23,7 +23,6 @@ class Batch:
     due: list[str]
     now: int
     drained: bool
-    size: int
     more_due: bool = False
     as_of: int | None = None
 

@@ -8,9 +8,12 @@ key                    type   meaning                                           
 ====================== ====== ============================================================ ==========================
 P:config               hash   partitions, created: fixed at the first start                for ever
 P:handlers             hash   handler name -> its definition as JSON, written by workers   for ever
+P:replays              hash   replay -> what was asked for, as JSON (store/replay.py)      until it is finished
 P:actions              stream what people did: who, what, args, count; the newest 10,000   for ever
 P:rate:{H}             list   calls of handler H granted lately (lua/grants.lua)           the rate's own time
 P:turns:{H}            hash   partition -> whose turn it is at handler H's scarce calls    the rate's own time
+P:control:{H}          hash   of handler H: circuit (JSON, core/breaker.py) and its        for ever
+                              version; paused (JSON at, by) while a person paused it
 P:sweeper              string token of the worker that sweeps                              seconds
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
                               (optional), vouched 1 by a person (quarantine retry          or nobody needs it
@@ -41,6 +44,7 @@ P:{pNN}:archive        list   records of released events, oldest first (core/arc
 P:{pNN}:ids            hash   mark of an event id -> "entry", for one that was held        with the record
                               "entry first": the first missing number below it
 P:{pNN}:ends           hash   "entry handler" -> "done|discarded|... ms attempts"          with the record
+P:{pNN}:replays        hash   replay -> position it has come to (store/replay.py)           until it is finished
 P:{pNN}:again          list   "mark entry" of duplicates dropped lately                    as many as records
 P:{pNN}:ledger         hash   counters (store/ledger.py)                                   for ever
 P:{pNN}:quarantine     stream b body, t team, reason, inbox entry id                       HANDOFF_QUARANTINE_MAX
@@ -74,6 +78,10 @@ def handlers(prefix: str) -> str:
     return f"{prefix}:handlers"
 
 
+def replays(prefix: str) -> str:
+    return f"{prefix}:replays"
+
+
 def sweeper(prefix: str) -> str:
     return f"{prefix}:sweeper"
 
@@ -81,6 +89,11 @@ def sweeper(prefix: str) -> str:
 def rate(prefix: str, handler: str) -> str:
     """Not a partition's: a rate holds over all of them."""
     return f"{prefix}:rate:{{{handler}}}"
+
+
+def control(prefix: str, handler: str) -> str:
+    """Not a partition's either: it is the handler's in all of them."""
+    return f"{prefix}:control:{{{handler}}}"
 
 
 def actions(prefix: str) -> str:
@@ -93,7 +106,7 @@ def rate_turns(prefix: str, handler: str) -> str:
 
 _FIXED: Final = (
     *("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine", "dead"),
-    *("archive", "ids", "ends", "again"),
+    *("archive", "ids", "ends", "again", "replays"),
 )
 
 
@@ -117,6 +130,7 @@ class PartitionKeys:
     ids: str = field(init=False)
     ends: str = field(init=False)
     again: str = field(init=False)
+    replays: str = field(init=False)
 
     def __post_init__(self) -> None:
         base = f"{self.prefix}:{{p{self.partition:02d}}}"

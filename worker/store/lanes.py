@@ -29,12 +29,16 @@ MOST_BYTES: Final = 4 * 1024 * 1024  # of bodies in one claim, so that a worker'
 
 
 class Attempt(msgspec.Struct, array_like=True):
-    """A failed attempt, kept with the lane while it lasts and with the dead letter after. ``at`` is server ms."""
+    """A failed attempt, kept with the lane while it lasts and with the dead letter after. ``at`` is server ms.
+
+    ``since`` is when calls of this number began to fail uncounted, 0 for one that counted: of those the last is kept.
+    """
 
     number: int
     at: int
     error: str
     text: str
+    since: int = 0
 
 
 _decode_attempts: Final = msgspec.json.Decoder(list[Attempt]).decode

@@ -24,6 +24,7 @@ NAMES: Final = (
     "audit",
     "claim",
     "commit",
+    "control",
     "drop",
     "due",
     "give_back",

@@ -51,6 +51,12 @@ from worker.store.writes import Writes
 LEASE_MS: Final = 3000
 """A batch takes milliseconds and every commit renews, so a sequencer that dies is replaced within three seconds."""
 
+BATCH_BYTES: Final = 4 * 1024 * 1024
+"""Bodies of one batch: what a worker has in memory, whatever is sent."""
+
+PAGE: Final = 16  # entries that the server looks at in one go, but no more than PAGE_BYTES of the largest there may be
+PAGE_BYTES: Final = 16 * 1024 * 1024
+
 DUE_TEAMS: Final = 200
 """Teams whose wait is over, taken along with one batch; no more than it may have deliveries, for each may hold a
 thousand events, and a batch that outlasts the lease is work for nothing, for ever."""
@@ -82,6 +88,7 @@ class SequenceStore:
         self._memory_ms = int(settings.memory * 1000)
         self._half_window_ms = max(1, int(settings.dedup_window * 500))
         self._archives = settings.archive_events > 0
+        self._page = max(1, min(PAGE, PAGE_BYTES // int(settings.max_body)))
 
     def acquire(self) -> Lease | None:
         """The lease with a new token, or None when another process has it."""
@@ -92,26 +99,22 @@ class SequenceStore:
         token, cursor, lateness = answer
         return Lease(token, cursor.decode(), decode_lateness(lateness))
 
-    def read(self, lease: Lease, count: int) -> Batch:
-        """Up to ``count`` unread deliveries, and the teams whose gap wait is over."""
+    def read(self, lease: Lease, count: int, most_bytes: int = BATCH_BYTES) -> Batch:
+        """Up to ``count`` unread deliveries, of which only the last may go over ``most_bytes`` of bodies, and the teams
+        whose gap wait is over."""
         keys = self._keys
-        with unavailable_as_error():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.execute_command("TIME")
-            pipe.xrange(keys.inbox, f"({lease.cursor}", "+", count)
-            most_due = min(DUE_TEAMS, count)
-            pipe.zrange(keys.gaps, 0, most_due - 1, withscores=True)
-            (seconds, micros), entries, waiting = pipe.execute()
+        most_due = min(DUE_TEAMS, count)
+        seconds, micros, drained, entries, waiting = self._scripts.run(
+            "read", [keys.inbox, keys.gaps], [lease.cursor, count, most_bytes, self._page, most_due]
+        )
         deliveries: list[Delivery | tuple[str, Proof]] = []
         bodies = {}
-        size = 0
         for name, fields in entries:
             entry = name.decode()
             body, team, proof, vouched = _fields(fields)
             if proof is not None and team is not None:
                 deliveries.append((entry, Proof(team, proof)))
                 continue
-            size += len(body)
             bodies[entry] = (body, team)
             arrived = arrival_ms(entry)
             try:
@@ -126,10 +129,9 @@ class SequenceStore:
                 mark = fingerprint(event.team, event.id)
                 deliveries.append(Delivery(entry, arrived, event, len(body), mark, vouched))
         now = int(seconds) * 1000 + int(micros) // 1000
-        drained = len(entries) < count
         clock = now if drained or not deliveries else arrival_ms(deliveries[-1][0])
-        due = [team.decode() for team, deadline in waiting if deadline <= clock]
-        return Batch(deliveries, bodies, due, now, drained, size, more_due=len(due) == most_due)
+        due = [team.decode() for team, at in zip(waiting[::2], waiting[1::2], strict=True) if float(at) <= clock]
+        return Batch(deliveries, bodies, due, now, bool(drained), more_due=len(due) == most_due)
 
     def load(self, lease: Lease, batch: Batch) -> State:
         """The state that planning ``batch`` needs: its teams, their held events, the owners of all their prospects."""
