@@ -17,7 +17,7 @@ import redis.exceptions
 import structlog
 
 from ingress.intake import Intake
-from worker.core.backpressure import Bounds, Gate, Load, Reason, decide, memory_bound, reached
+from worker.core.backpressure import Bounds, Gate, Load, Reason, bounds_of, decide, reached
 from worker.core.backpressure import describe as in_words
 from worker.errors import ConfigurationError, StoreError
 from worker.settings import Settings
@@ -67,13 +67,9 @@ class Monitor:
 
     @property
     def bounds(self) -> Bounds:
-        settings, server = self._settings, self._measured.max_memory
-        return Bounds(
-            settings.max_backlog,
-            int(settings.max_backlog_bytes),
-            memory_bound(settings.max_memory, server),
-            settings.max_memory,
-            server,
+        settings = self._settings
+        return bounds_of(
+            settings.max_backlog, settings.max_backlog_bytes, settings.max_memory, self._measured.max_memory
         )
 
     @property

@@ -119,6 +119,7 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
         "handlers": [handler | {"overdue_ms": None, "oldest_ms": None}],
         "dead": "int",
         "quarantine": "int",
+        "backlog": dict.fromkeys(("events", "max_events", "bytes", "max_bytes", "memory", "memory_limit"), "int"),
         "drift": [],
         "queues": dict.fromkeys(("handoff.sequence", "handoff.deliver", "q.crm"), "int"),
     }
@@ -170,6 +171,32 @@ def test_a_server_that_takes_no_writes() -> None:
         status = gather(found.again())
         assert not status.server.writable
         assert status.problems[0].startswith("the state server takes no writes")
+
+
+def test_bounds_that_are_reached_or_near(installation: Installation) -> None:
+    """By what waits: a body that only a dead letter keeps is not backlog."""
+    installation.start("crm")
+    installation.deliver("acme", *(change("acme", seq, pad=10_000) for seq in range(1, 11)))
+    installation.bury("acme")
+    full, near = problems(installation, HANDOFF_MAX_BACKLOG="9", HANDOFF_MAX_BACKLOG_BYTES="100000")[1:]
+    assert full == ("deliveries are answered 503: 9 accepted deliveries wait, of 9 that may (HANDOFF_MAX_BACKLOG)")
+    assert re.fullmatch(
+        r"deliveries will soon be answered 503: 9\d\.\d KiB of accepted deliveries wait, of 97.7 KiB that may .*", near
+    )
+    assert len(problems(installation, HANDOFF_MAX_BACKLOG="11", HANDOFF_MAX_BACKLOG_BYTES="200000")) == 1
+    document = installation.run("status", "--json").json
+    assert document["backlog"]["events"] == 9
+    assert 90_000 < document["backlog"]["bytes"] < 100_000
+    assert "backlog 9 (9" in installation.run("status").out
+
+
+def test_a_server_that_is_nearly_full() -> None:
+    with servers.running("valkey") as url, Redis.from_url(url) as client:
+        found = Installed(Settings(redis_url=url, max_memory=0.5), client, Scripts(client))
+        fix_partitions(client, found.settings)
+        client.config_set("maxmemory", 2 * client.info("memory")["used_memory"])
+        (*_, problem) = gather(found.again()).problems
+        assert problem.endswith("(maxmemory), and 50% is the bound (HANDOFF_MAX_MEMORY)")
 
 
 def test_books_that_do_not_add_up(installation: Installation) -> None:

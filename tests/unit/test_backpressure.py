@@ -11,10 +11,11 @@ from worker.core.backpressure import (
     Gate,
     Load,
     Reason,
+    bounds_of,
     decide,
     describe,
-    memory_bound,
     reached,
+    warnings,
 )
 
 BOUNDS = Bounds(events=100, size=1000, memory=5000, share=0.5, server=10_000)
@@ -76,13 +77,19 @@ def test_no_bound_is_never_reached_and_one_that_was_taken_away_opens(reason: Rea
     assert decide(Gate(reason), LOADS[reason](9), Bounds(), 0) == Gate()
 
 
-def test_near_is_a_share_of_the_bound() -> None:
-    assert reached(Load(events=89), BOUNDS, OPEN) is None
-    assert reached(Load(events=90), BOUNDS, OPEN) is Reason.EVENTS
+def test_an_operator_is_warned_of_every_bound_that_is_reached_or_near() -> None:
+    assert warnings(Load(89, 899, 4499), BOUNDS) == []
+    assert warnings(Load(90, 1000, 4500), BOUNDS) == [
+        "deliveries will soon be answered 503: " + describe(Reason.EVENTS, Load(90), BOUNDS),
+        "deliveries are answered 503: " + describe(Reason.BYTES, Load(size=1000), BOUNDS),
+        "deliveries will soon be answered 503: " + describe(Reason.MEMORY, Load(memory=4500), BOUNDS),
+    ]
+    assert warnings(Load(90, 1000, 4500), Bounds()) == []
 
 
 def test_a_server_without_a_bound_gives_none() -> None:
-    assert (memory_bound(0.85, 0), memory_bound(0.85, 1000)) == (0, 850)
+    assert bounds_of(1, 2, 0.85, 0) == Bounds(1, 2, 0, 0.85, 0)
+    assert bounds_of(1, 2, 0.85, 1000) == Bounds(1, 2, 850, 0.85, 1000)
 
 
 @pytest.mark.parametrize(

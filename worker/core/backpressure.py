@@ -64,17 +64,29 @@ class Gate(NamedTuple):
     below: float | None = None
 
 
-def memory_bound(share: float, server: int) -> int:
-    """``share`` of ``server`` bytes of maxmemory; 0 where the server has no such bound."""
-    return int(share * server)
+def bounds_of(events: int, size: int, share: float, server: int) -> Bounds:
+    """The bounds that these settings make with a server of ``server`` bytes of maxmemory (0: it has no such bound)."""
+    return Bounds(events, int(size), int(share * server), share, server)
 
 
-def reached(load: Load, bounds: Bounds, share: float = 1.0) -> Reason | None:
-    """The first bound of which ``load`` has reached ``share``."""
+def reached(load: Load, bounds: Bounds) -> Reason | None:
+    """The first bound that ``load`` has reached."""
     for reason in _ORDER:
-        if 0 < bounds.of(reason) * share <= load.of(reason):
+        if 0 < bounds.of(reason) <= load.of(reason):
             return reason
     return None
+
+
+def warnings(load: Load, bounds: Bounds) -> list[str]:
+    """What an operator should know of bounds that are reached, or nearly, a sentence each."""
+    found = []
+    for reason in _ORDER:
+        bound, words = bounds.of(reason), describe(reason, load, bounds)
+        if 0 < bound <= load.of(reason):
+            found.append(f"deliveries are answered 503: {words}")
+        elif 0 < OPEN * bound <= load.of(reason):
+            found.append(f"deliveries will soon be answered 503: {words}")
+    return found
 
 
 def decide(gate: Gate, load: Load, bounds: Bounds, now: float) -> Gate:

@@ -9,21 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from worker.core import backpressure
+from worker.core.backpressure import Bounds, Load
 from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE
 from worker.ops import tables
 from worker.ops.installed import Installed
-from worker.store import keys, ledger
+from worker.store import backlog, keys, ledger
 from worker.store.client import unavailable_as_error
 from worker.store.installation import known_handlers
-from worker.store.ledger import Bounds, PartitionBooks
+from worker.store.ledger import PartitionBooks
 from worker.store.look import HandlerLook, PartitionLook, look
 
-BOUNDS: Final = Bounds(entries=500, size=2 * 1024 * 1024, keys=1000)
+BOUNDS: Final = ledger.Bounds(entries=500, size=2 * 1024 * 1024, keys=1000)
 """A few milliseconds a partition: `--watch` counts every second."""
 
 OVERDUE_MS: Final = 30_000
 """So long nothing that is due is left alone by workers that work."""
-FULL: Final = 0.9  # of maxmemory
 NOTHING: Final = (
     "nothing has started here yet: start an ingress and a worker (or look at HANDOFF_REDIS_URL and HANDOFF_PREFIX)"
 )
@@ -81,7 +82,8 @@ class Deliveries:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``dead`` and ``quarantine`` are how many are kept now. ``queues`` is None when the broker is another server."""
+    """``dead`` and ``quarantine`` are how many are kept now. ``queues`` is None when the broker is another server.
+    ``load`` is what waits and how full the server is, ``bounds`` where an ingress with our settings answers 503."""
 
     server: Server
     partitions: int
@@ -93,6 +95,8 @@ class Status:
     quarantine: int
     drift: Sequence[int]
     queues: Mapping[str, int] | None
+    load: Load
+    bounds: Bounds
 
     @property
     def problems(self) -> list[str]:
@@ -112,6 +116,14 @@ class Status:
             "handlers": [asdict(handler) for handler in self.handlers],
             "dead": self.dead,
             "quarantine": self.quarantine,
+            "backlog": {
+                "events": self.load.events,
+                "max_events": self.bounds.events,
+                "bytes": self.load.size,
+                "max_bytes": self.bounds.size,
+                "memory": self.load.memory,
+                "memory_limit": self.bounds.memory,
+            },
             "drift": list(self.drift),
             "queues": self.queues,
         }
@@ -136,6 +148,7 @@ def gather(found: Installed) -> Status:
         unsequenced |= (seen.unread_ms or 0) > OVERDUE_MS and not seen.sequencing
         if books.drift or books.stream_drift or any(book.drift for book in books.handlers.values()):
             drift.append(partition.partition)
+    load, bounds = _backlog(found)
     server, sweeping, queues = _server(found, [h.queue for h in handlers.values() if h.queue is not None])
     return Status(
         server=server,
@@ -148,6 +161,8 @@ def gather(found: Installed) -> Status:
         quarantine=quarantine,
         drift=drift,
         queues=queues,
+        load=load,
+        bounds=bounds,
     )
 
 
@@ -179,9 +194,7 @@ def _problems(status: Status) -> Iterable[str]:
         if handler.blocked:
             lanes = tables.plural(handler.blocked, "blocked lane")
             yield f"handler {handler.name} has {lanes}: see `handoff lanes list`"
-    server = status.server
-    if server.max_memory and server.used_memory > FULL * server.max_memory:
-        yield "the state server's memory is nearly full: when it is, deliveries are refused (maxmemory)"
+    yield from backpressure.warnings(status.load, status.bounds)
 
 
 def _add_deliveries(total: Deliveries, books: PartitionBooks, seen: PartitionLook) -> None:
@@ -201,6 +214,15 @@ def _add_handler(total: HandlerStatus, books: ledger.HandlerBooks, seen: Handler
         setattr(total, name, getattr(total, name) + getattr(seen, name))
     total.overdue_ms = _longest(total.overdue_ms, seen.overdue_ms)
     total.oldest_ms = _longest(total.oldest_ms, seen.oldest_ms)
+
+
+def _backlog(found: Installed) -> tuple[Load, Bounds]:
+    with unavailable_as_error():
+        measured = backlog.measure(found.client, backlog.Scale(found.partitions))
+    load = Load(measured.events, measured.size, measured.memory)
+    return load, backpressure.bounds_of(
+        found.settings.max_backlog, found.settings.max_backlog_bytes, found.settings.max_memory, measured.max_memory
+    )
 
 
 def _longest(one: int | None, other: int | None) -> int | None:

@@ -72,6 +72,7 @@ def _deliveries(deliveries: Deliveries, status: Status) -> Table:
         "unread": waiting(deliveries.unread, deliveries.unread_ms),
         "held": waiting(deliveries.held, deliveries.held_ms),
     }
+    values["backlog"] = f"{status.load.events:,} ({tables.size(status.load.size)})"
     values |= {name: f"{deliveries.counters[name]:,}" for name in COUNTERS}
     values |= {"dead letters": f"{status.dead:,}", "in quarantine": f"{status.quarantine:,}"}
     grid = Table.grid(padding=(0, 3, 0, 0))
