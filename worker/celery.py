@@ -10,11 +10,11 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown
 
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.ops import logs
-from worker.runtime import transport
+from worker.runtime import process, transport
 from worker.runtime.config import celery_config
 from worker.runtime.registry import load_handlers
 from worker.runtime.sweeper import SweeperStep
@@ -43,6 +43,13 @@ def _stop(error: ConfigurationError) -> SystemExit:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logging(**_: Any) -> None:
     logs.configure(load_settings())
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+@worker_shutdown.connect  # type: ignore[untyped-decorator]
+def _end_well(**_: Any) -> None:
+    """Calls that go on without a place in the pool are waited for, as Celery waits for those that have one."""
+    process.let_linger()
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]

@@ -306,6 +306,87 @@ def test_a_coroutine_that_will_not_be_cancelled_does_not_hold_the_runner(
     process_loop().call_soon_threadsafe(ended.set)
 
 
+def test_lanes_behind_a_slow_call_can_be_had_by_others_meanwhile(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.005)
+    monkeypatch.setattr("worker.runtime.keeper.SLOW", 0.02)
+    monkeypatch.setattr("worker.runtime.runner.FIRST_CLAIM", 64)
+    partition.sequence(*(change(team, seq) for team in "abc" for seq in (1, 2)))
+    elsewhere: list[tuple[str, int, bool, list[int]]] = []
+
+    def be_slow(ctx: Context) -> None:
+        lanes, end = partition.lanes(), time.monotonic() + 10
+        while len(elsewhere) < 2 and time.monotonic() < end:
+            claim = lanes.claim(lanes=9, jobs=9, per_lane=1)
+            elsewhere.extend((x.lane, x.attempt, x.crashed, [job.job.seq for job in x.jobs]) for x in claim.lanes)
+
+    calls = Calls(a1=be_slow)
+    process, bells = process_of(partition, spec := inline(calls))
+    Runner(process, spec, 1).run()
+    assert sorted(elsewhere) == [("b", 1, False, [1]), ("c", 1, False, [1])]
+    assert calls.made == [("a", 1, 1), ("a", 2, 1)], "and are not called here too"
+    assert ("crm", 1, 0.0) in bells.rung
+    partition.balanced("crm")
+
+
+@pytest.mark.parametrize("made", [threads, loop])
+def test_long_calls_go_on_without_their_runner(
+    partition: Partition, made: Callable[..., HandlerSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are settled when they end; they count against the concurrency; whoever found no room is rung for then."""
+    monkeypatch.setattr("worker.runtime.runner.SLICE", 0.0)
+    monkeypatch.setattr("worker.runtime.runner.PATIENCE", 0.05)
+    partition.sequence(*(change(team, seq) for team in "abc" for seq in (1, 2)))
+    go_on = threading.Event()
+    made_calls: list[tuple[str, int]] = []
+
+    async def in_loop(subject: AssigneeChange, ctx: Context) -> None:
+        made_calls.append((subject.team_id, subject.seq))
+        while not go_on.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.005)
+
+    def in_thread(subject: AssigneeChange, ctx: Context) -> None:
+        made_calls.append((subject.team_id, subject.seq))
+        go_on.wait(60)
+
+    process, bells = process_of(partition, spec := inline(in_loop if made is loop else in_thread, concurrency=2))
+    Runner(process, spec, 1).run()
+    assert process.lingering.lanes("crm") == 2
+    assert bells.rung == [("crm", 1, 0.0), ("crm", 1, 0.0)], "once for help, once for the rest"
+    Runner(process, spec, 1).run()
+    assert (len(made_calls), len(bells.rung)) == (2, 2)
+    go_on.set()
+    process.lingering.wait(10)
+    assert len(bells.rung) == 3
+    assert partition.balanced("crm").handlers["crm"].done == 2
+    answer(partition, spec)
+    assert sorted(made_calls) == [(team, seq) for team in "abc" for seq in (1, 2)]
+
+
+def test_a_job_that_died_beside_others_is_tried_alone(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever killed the process twice, the next to die dies by itself."""
+    partition.sequence(*(change(team, seq) for team in "abcde" for seq in (1, 2)))
+    lanes = LaneStore(partition.client, partition.scripts, partition.keys, "crm")
+    for _ in range(3):  # processes that die: one claim of several jobs, then of one lane at a time
+        for _ in range(3):
+            lanes.claim(lanes=3, jobs=6, per_lane=2)
+        partition.expire_claims()
+    beside: list[set[str]] = []
+    inside: set[str] = set()
+
+    async def handler(subject: AssigneeChange, ctx: Context) -> None:
+        inside.add(subject.team_id)
+        await asyncio.sleep(0.01)
+        if ctx.attempt > 1:
+            beside.append(set(inside))
+        inside.remove(subject.team_id)
+
+    answer(partition, inline(handler, attempts=9))
+    assert sorted(beside, key=sorted) == [{team} for team in "abc"]
+    assert partition.balanced("crm").handlers["crm"].done == 10
+
+
 def test_long_calls_keep_their_lanes(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keeper renews while a call runs: nobody else gets the lane, though its lease would have run out."""
     monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.005)

@@ -146,6 +146,34 @@ class TestInterruption:
         run(inline(print_nothing), active)
         assert active.done + (active.failed is not None) == 1
 
+    @pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit()])
+    def test_outside_of_the_main_thread_not_even_an_interrupt_ends_the_run(self, error: BaseException) -> None:
+        def body(change: AssigneeChange, ctx: Context) -> None:
+            if change.seq == 1:
+                raise error
+
+        first, second = lane("a", 1), lane("b", 2)
+        other = threading.Thread(target=run, args=(inline(body), first, second))
+        other.start()
+        other.join()
+        assert (outcome(first), outcome(second)) == ((0, 0, type(error).__name__), (1, 0, None))
+
+    def test_outside_of_the_main_thread_nobody_waits_for_a_call_that_hangs(self) -> None:
+        """It can't be ended; but the thread that the pool gave us goes back to it."""
+        hang, waited = threading.Event(), threading.Event()
+
+        def wait() -> None:
+            executor = executor_for(inline(lambda change, ctx: (hang.wait(60) and None) or None))
+            executor.start([lane("a", 1)])
+            executor.wait()
+            executor.wait()
+            executor.close()
+            waited.set()
+
+        threading.Thread(target=wait).start()
+        assert waited.wait(10)
+        hang.set()
+
     def test_without_the_main_thread_there_is_no_alarm_and_no_harm(self) -> None:
         active = lane("a", 1)
         other = threading.Thread(target=run, args=(inline(print_nothing, timeout=0.001), active))

@@ -13,7 +13,7 @@ import structlog
 from tests.runtime_kit import lane
 from worker.errors import StoreUnavailable
 from worker.runtime.calls import ActiveLane
-from worker.runtime.keeper import GRACE, Held, Keeper
+from worker.runtime.keeper import GRACE, SLOW, Held, Keeper
 
 
 class NotedStore:
@@ -37,6 +37,13 @@ def held(store: NotedStore, *lanes: ActiveLane, parallel: bool = True) -> Held:
     made: Any = Held(store, "crm", 5.0, parallel=parallel)  # type: ignore[arg-type]
     made.lanes = lanes
     return made
+
+
+def handing_back(store: NotedStore, *lanes: ActiveLane, parallel: bool = False) -> tuple[Held, list[str]]:
+    returned: list[str] = []
+    run = held(store, *lanes, parallel=parallel)
+    run._hand_back = lambda waiting: returned.extend(lane.claimed.lane for lane in waiting)
+    return run, returned
 
 
 def running(name: str, seconds: float) -> ActiveLane:
@@ -96,6 +103,75 @@ def test_a_lane_that_should_have_begun_long_ago_is_given_up() -> None:
     store = NotedStore()
     held(store, never, fresh, resting).renew()
     assert (store.renewed, never.lost, never.stop) == ([["b", "c"]], True, True)
+
+
+def test_lanes_that_wait_behind_a_slow_call_are_handed_back_and_started_no_more() -> None:
+    store, slow, waiting, begun = NotedStore(), running("a", SLOW + 0.5), lane("b", 1), lane("c", 1, 2)
+    slow.touched = begun.touched = True
+    run, returned = handing_back(store, slow, waiting, begun)
+    run.renew()
+    run.renew()
+    assert (returned, store.renewed) == (["b"], [["a", "c"], ["a", "c"]])
+    assert (waiting.returned, waiting.stop, waiting.begin(), waiting.touched) == (True, True, False, False)
+    assert (slow.stop, begun.stop) == (False, False)
+
+
+def test_lanes_that_wait_behind_a_quick_call_or_in_no_line_are_kept() -> None:
+    for seconds, parallel in ((SLOW - 0.5, False), (SLOW + 0.5, True)):
+        run, returned = handing_back(NotedStore(), running("a", seconds), lane("b", 1), parallel=parallel)
+        run.renew()
+        assert returned == []
+
+
+def test_a_lane_whose_event_loop_is_blocked_by_another_is_handed_back_uncharged() -> None:
+    store, never, blocking = NotedStore(), lane("a", 1), running("b", 5.0 + GRACE + 1.0)
+    blocking.touched = True
+    never.taken -= 5.0 + GRACE + 1.0
+    run, returned = handing_back(store, never, blocking, parallel=True)
+    run.renew()
+    assert (returned, never.returned, never.lost) == (["a"], True, False)
+    assert (blocking.lost, blocking.returned, store.renewed) == (True, False, [])
+
+
+def test_no_lane_is_both_begun_and_handed_back() -> None:
+    for _ in range(300):
+        made, start = lane("a", 1), threading.Barrier(2)
+        begun: list[bool] = []
+
+        def begin(made: ActiveLane = made, start: threading.Barrier = start, begun: list[bool] = begun) -> None:
+            start.wait()
+            begun.append(made.begin())
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        start.wait()
+        untouched = made.untouched()
+        thread.join()
+        assert not (untouched and begun[0])
+
+
+def test_the_place_where_a_call_hangs_is_reported_once() -> None:
+    go_on, inside = threading.Event(), threading.Event()
+    hung = running("a", 5.0 + GRACE + 1.0)
+
+    def hang() -> None:
+        hung.begin()
+        hung.started -= 5.0 + GRACE + 1.0
+        inside.set()
+        go_on.wait()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    inside.wait()
+    run = held(NotedStore(), hung)
+    with structlog.testing.capture_logs() as lines:
+        run.renew()
+        run.renew()
+    go_on.set()
+    thread.join()
+    (line,) = lines
+    assert (line["event"], line["handler"], line["lanes"]) == ("handler_overrun", "crm", ["a"])
+    assert line["where"] == [f"test_keeper.py:{hang.__code__.co_firstlineno + 4}"]
 
 
 def test_a_lane_that_waits_in_line_is_kept_while_the_line_moves() -> None:

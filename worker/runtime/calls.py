@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 from typing import Any
 
@@ -19,13 +20,16 @@ class ActiveLane:
     ``done`` and ``discarded`` count the jobs at its head that ended well, ``declined`` those of the latter that the
     handler was called for; ``failed`` is why it stopped early. ``told`` is how many calls the circuit was told of.
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
-    call began (monotonic seconds), 0 between calls; ``taken`` is when the lane was. ``lost``: the lease is not kept any
-    more, nor worth waiting for.
+    call began (monotonic seconds), 0 between calls, ``thread`` where; ``taken`` is when the lane was. ``lost``: the
+    lease is not kept any more, nor worth waiting for. ``returned``: it was handed back before any job of it began.
+    ``alone``: no other lane may run beside it (outcomes.suspect).
+
+    ``begin`` is how a job is begun where another thread may hand the lane back meanwhile.
     """
 
     __slots__ = (
-        *("claimed", "declined", "discarded", "done", "failed", "finished", "lost"),
-        *("settled", "started", "stop", "taken", "told", "token", "touched"),
+        *("alone", "claimed", "declined", "discarded", "done", "failed", "finished", "lost", "returned"),
+        *("settled", "started", "stop", "taken", "thread", "told", "token", "touched"),
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -42,7 +46,29 @@ class ActiveLane:
         self.taken = time.monotonic()
         self.stop = False
         self.lost = False
+        self.thread = 0
+        self.returned = False
+        self.alone = False
         self.touched = False  # whether any job of it was started
+
+    def begin(self) -> bool:
+        """Whether the next job may start; notes that it does.
+
+        Here ``touched`` is set, then ``stop`` read; ``untouched`` sets ``stop``, then reads ``touched``. So one of the
+        two, if not both, sees the other: no lane is both begun and handed back.
+        """
+        before, self.touched = self.touched, True
+        if self.stop:
+            self.touched = before
+            return False
+        self.thread = threading.get_ident()
+        self.started = time.monotonic()
+        return True
+
+    def untouched(self) -> bool:
+        """Whether no job of it was started, and now none will be."""
+        self.stop = True
+        return not self.touched
 
 
 def subject_of(spec: HandlerSpec, claimed: ClaimedJob) -> AssigneeChange | Event:

@@ -2,6 +2,8 @@
 
 - ``InlineExecutor``: plain functions, one after another in the task's own thread; the fastest, and the only one that
   can interrupt a call (by a timer signal, in the main thread of a prefork child).
+- ``AsideExecutor``: the same where the task's thread is not the main one, so that no signal can interrupt a call: a
+  thread of its own, which the runner leaves behind when a call hangs.
 - ``ThreadExecutor``: plain functions with ``concurrency`` above 1, each lane in a thread.
 - ``LoopExecutor``: ``async def`` handlers, each lane a coroutine on the process's event loop.
 
@@ -14,7 +16,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Protocol
 
 from billiard.common import terminate_handler_fired
@@ -25,6 +27,7 @@ from worker.core.handlers import HandlerSpec
 from worker.runtime.alarm import Alarm
 from worker.runtime.calls import ActiveLane, arguments_of, call, wanted
 from worker.runtime.loop import process_loop
+from worker.runtime.threads import Threads
 from worker.runtime.verdict import failed
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
@@ -54,6 +57,8 @@ def executor_for(spec: HandlerSpec) -> Executor:
         return LoopExecutor(spec)
     if spec.concurrency > 1:
         return ThreadExecutor(spec)
+    if threading.current_thread() is not threading.main_thread():
+        return AsideExecutor(spec)
     return InlineExecutor(spec)
 
 
@@ -85,6 +90,9 @@ def _ended_badly(spec: HandlerSpec, lane: ActiveLane, error: BaseException) -> b
 class InlineExecutor:
     """One lane after another, in the calling thread."""
 
+    # Whatever a user's code raises is an outcome. In the main thread a KeyboardInterrupt comes from a keyboard.
+    _outcomes: tuple[type[BaseException], ...] = (Exception, SystemExit)
+
     def __init__(self, spec: HandlerSpec) -> None:
         self.lanes = 64
         self.parallel = False
@@ -114,9 +122,7 @@ class InlineExecutor:
     def _run(self, lane: ActiveLane, end: float, budget: int) -> int:
         spec, alarm, jobs = self._spec, self._alarm, lane.claimed.jobs
         attempt = _attempt(lane)
-        while (at := lane.done + lane.discarded) < len(jobs) and not lane.stop:
-            lane.touched = True
-            lane.started = now = time.monotonic()
+        while (at := lane.done + lane.discarded) < len(jobs) and lane.begin():
             try:
                 subject, ctx = arguments_of(spec, jobs[at], attempt)
                 alarm.set()
@@ -131,23 +137,54 @@ class InlineExecutor:
                     lane.done += 1
                 else:
                     lane.discarded += 1
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an outcome
+            except self._outcomes as error:
                 alarm.clear()  # once more: the signal may have come just before it was cleared
                 if isinstance(error, SystemExit) and leaving():
                     for waiting in self._queue:
                         waiting.stop = True
-                    break  # the pool's doing and not the job's: no attempt of it has failed
+                    if not lane.lost:
+                        break  # the pool's doing and not the job's: no attempt of it has failed
+                    # Told to end because of this very call (runtime/tasks.py).
+                    error = CallTimeout(f"took longer than {spec.timeout:g} s, and was not to be interrupted")
                 if _ended_badly(spec, lane, error):
                     break
             finally:
                 lane.started = 0.0
             budget -= 1
-            if budget <= 0 or now >= end:
+            if budget <= 0 or time.monotonic() >= end:
                 if lane.done + lane.discarded < len(jobs):
                     return budget
                 break
         lane.finished = True
         return budget
+
+
+class AsideExecutor(InlineExecutor):
+    """One lane after another, in one thread, for which ``wait`` waits no longer than a look at it takes."""
+
+    _outcomes = (BaseException,)
+
+    def __init__(self, spec: HandlerSpec) -> None:
+        super().__init__(spec)
+        self._thread = Threads(1, f"handoff-{spec.name}")
+        self._idle = threading.Event()
+        self._idle.set()
+
+    def wait(self) -> None:
+        """Let the thread run jobs until there are enough of them to settle, or for so long as one of them takes."""
+        if self._idle.is_set():
+            self._idle.clear()
+            self._thread.submit(self._turn)
+        self._idle.wait(SETTLE_EVERY)
+
+    def close(self) -> None:
+        self._thread.close()
+
+    def _turn(self) -> None:
+        try:
+            super().wait()
+        finally:
+            self._idle.set()
 
 
 class ThreadExecutor:
@@ -157,7 +194,7 @@ class ThreadExecutor:
         self.lanes = spec.concurrency
         self.parallel = True
         self._spec = spec
-        self._pool = ThreadPoolExecutor(spec.concurrency, thread_name_prefix=f"handoff-{spec.name}")
+        self._threads = Threads(spec.concurrency, f"handoff-{spec.name}")
         self._changed = threading.Event()
 
     def ready(self) -> bool:
@@ -165,22 +202,20 @@ class ThreadExecutor:
 
     def start(self, lanes: list[ActiveLane]) -> None:
         for lane in lanes:
-            self._pool.submit(self._run, lane)
+            self._threads.submit(partial(self._run, lane))
 
     def wait(self) -> None:
         if self._changed.wait(SETTLE_EVERY):
             self._changed.clear()
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False)
+        self._threads.close()
 
     def _run(self, lane: ActiveLane) -> None:
         spec, jobs = self._spec, lane.claimed.jobs
         for claimed in jobs:
-            if lane.stop:
+            if not lane.begin():
                 break
-            lane.touched = True
-            lane.started = time.monotonic()
             try:
                 subject, ctx = arguments_of(spec, claimed, _attempt(lane))
                 if wanted(spec, subject):
@@ -241,10 +276,8 @@ class LoopExecutor:
         spec, jobs = self._spec, lane.claimed.jobs
         attempt = _attempt(lane)
         for claimed in jobs:
-            if lane.stop:
+            if not lane.begin():
                 break
-            lane.touched = True
-            lane.started = time.monotonic()
             try:
                 subject, ctx = arguments_of(spec, claimed, attempt)
                 if wanted(spec, subject):

@@ -2,7 +2,8 @@
 
 A lease is short, so that a crash delays its lanes by seconds, and calls may be long; so somebody has to say "still
 here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lane goes
-to others, with all that were waiting in line behind it, and what it settles in the end is refused by its token.
+to others, and what it settles in the end is refused by its token. Lanes that wait in line behind a slow call are handed
+back as soon as it is known to be slow: others may have a process for them.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ import structlog
 
 from worker.errors import StoreError
 from worker.runtime.calls import ActiveLane
+from worker.runtime.verdict import standing
 from worker.store.lanes import LaneStore
 
 PERIOD: Final = 1.0  # seconds; a lease outlives three missed renewals
+SLOW: Final = 1.0  # seconds that a call may take before lanes that were claimed with its own are handed back
 GRACE: Final = 2.0  # seconds over the time limit in which an interrupted call may still end by itself
 
 log = structlog.get_logger("handoff.keeper")
@@ -27,7 +30,15 @@ log = structlog.get_logger("handoff.keeper")
 class Held:
     """The lanes of one run, as the keeper sees them."""
 
-    def __init__(self, store: LaneStore, handler: str, timeout: float, *, parallel: bool) -> None:
+    def __init__(
+        self,
+        store: LaneStore,
+        handler: str,
+        timeout: float,
+        *,
+        parallel: bool,
+        hand_back: Callable[[Sequence[ActiveLane]], None] | None = None,
+    ) -> None:
         self.store = store
         self.handler = handler
         self.timeout = timeout
@@ -35,18 +46,30 @@ class Held:
         self.lanes: Sequence[ActiveLane] = ()
         self.overran = False
         self.also: Callable[[], None] | None = None  # what else is to be renewed while any lane is
+        self._hand_back = hand_back
 
     def renew(self) -> None:
         now = time.monotonic()
-        lanes = [lane for lane in self.lanes if not lane.finished]
+        lanes = [lane for lane in self.lanes if not (lane.finished or lane.returned)]
+        if not self.parallel and self._hand_back is not None:
+            lanes = self._without_line(lanes, now, self._hand_back)
         overrun = [lane for lane in lanes if now - self._since(lane, now) > self.timeout + GRACE]
         if overrun and not self.overran:
             self.overran = True
-            log.error("handler_overrun", handler=self.handler, lanes=[lane.claimed.lane for lane in overrun])
+            log.error(
+                "handler_overrun",
+                handler=self.handler,
+                lanes=[lane.claimed.lane for lane in overrun],
+                where=sorted({standing(lane.thread) for lane in overrun} - {""}),
+            )
+        if overrun and self._hand_back is not None:
+            # What has not begun because the event loop is blocked has nothing to do with that.
+            self._return([lane for lane in overrun if not lane.touched], self._hand_back)
         stuck = overrun if self.parallel or not overrun else lanes
         for lane in stuck:
-            lane.stop = lane.lost = True
-        kept = [lane for lane in lanes if not lane.lost]
+            if not lane.returned:
+                lane.stop = lane.lost = True
+        kept = [lane for lane in lanes if not (lane.lost or lane.returned)]
         if not kept:
             return
         for name in self.store.renew((lane.token, lane.claimed.lane) for lane in kept):
@@ -55,6 +78,22 @@ class Held:
                     lane.stop = lane.lost = True
         if (also := self.also) is not None:
             also()
+
+    def _without_line(
+        self, lanes: list[ActiveLane], now: float, hand_back: Callable[[Sequence[ActiveLane]], None]
+    ) -> list[ActiveLane]:
+        """The lanes but for those that wait behind a slow call, which are handed back."""
+        if not any(lane.started and now - lane.started > SLOW for lane in lanes):
+            return lanes
+        self._return([lane for lane in lanes if not lane.touched], hand_back)
+        return [lane for lane in lanes if not lane.returned]
+
+    def _return(self, lanes: list[ActiveLane], hand_back: Callable[[Sequence[ActiveLane]], None]) -> None:
+        waiting = [lane for lane in lanes if lane.untouched()]
+        for lane in waiting:
+            lane.returned = True
+        if waiting:
+            hand_back(waiting)
 
     def _since(self, lane: ActiveLane, now: float) -> float:
         """When its present call began; or should have, where no lane waits for another."""

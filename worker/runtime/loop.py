@@ -10,16 +10,26 @@ import asyncio
 import os
 import threading
 
+from worker.runtime.verdict import standing
+
 _lock = threading.Lock()
 _current: tuple[int, asyncio.AbstractEventLoop] | None = None
+_thread = 0
 
 
 def process_loop() -> asyncio.AbstractEventLoop:
     """The running loop of this process."""
-    global _current  # noqa: PLW0603 - one per process is the point
+    global _current, _thread  # noqa: PLW0603 - one per process is the point
     with _lock:
         if _current is None or _current[0] != os.getpid():
             loop = asyncio.new_event_loop()
-            threading.Thread(target=loop.run_forever, daemon=True, name="handoff-loop").start()
+            thread = threading.Thread(target=loop.run_forever, daemon=True, name="handoff-loop")
+            thread.start()
+            _thread = thread.ident or 0
             _current = (os.getpid(), loop)
         return _current[1]
+
+
+def blocked_at() -> str:
+    """File and line of the author's code at which the loop's thread stands: what blocks it, if it is blocked."""
+    return standing(_thread)

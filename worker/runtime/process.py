@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import redis
 import structlog
@@ -19,8 +20,10 @@ import structlog
 from worker.core.handlers import HandlerSpec, Registry
 from worker.doorbell import Doorbell
 from worker.errors import BrokerUnavailable
+from worker.runtime.calls import ActiveLane
 from worker.runtime.gate import Gate
 from worker.runtime.keeper import Keeper
+from worker.runtime.lingering import Lingering
 from worker.runtime.registry import load_handlers
 from worker.settings import Settings, load_settings
 from worker.store.client import connect
@@ -71,7 +74,8 @@ class Bells:
 @dataclass(slots=True)
 class Process:
     """The resources of one process. ``claim_sizes``: how many jobs of each handler were worth claiming lately.
-    ``gates``: what it knows of each handler's circuit and pausing."""
+    ``gates``: what it knows of each handler's circuit and pausing. ``hung``: the lanes of each handler whose calls were
+    given up, for they can't be ended."""
 
     settings: Settings
     registry: Registry
@@ -81,6 +85,8 @@ class Process:
     keeper: Keeper
     claim_sizes: dict[str, int] = field(default_factory=dict)
     partitions: int = 0  # once somebody has asked the server, who alone knows
+    lingering: Lingering = field(default_factory=Lingering)
+    hung: dict[str, list[ActiveLane]] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
 
     def gate(self, spec: HandlerSpec) -> Gate:
@@ -90,6 +96,14 @@ class Process:
             found = self.gates.setdefault(spec.name, Gate(store, spec.name, spec.breaker))
         return found
 
+    def hanging(self, handler: str | None = None) -> int:
+        """How many calls, of one handler or of all, were given up and have not ended."""
+        for name, lanes in list(self.hung.items()):
+            self.hung[name] = [lane for lane in lanes if not lane.finished]
+        return sum(len(lanes) for name, lanes in self.hung.items() if handler in (None, name))
+
+
+LONGEST_CALL: Final = 3600.0  # seconds; no time limit is longer
 
 _lock = threading.Lock()
 _current: tuple[int, Process] | None = None
@@ -121,3 +135,9 @@ def current() -> Process:
                 ),
             )
         return _current[1]
+
+
+def let_linger() -> None:
+    """Wait for the calls that go on without a task, at the end of a process that has any. Time limits bound it."""
+    if _current is not None and _current[0] == os.getpid():
+        _current[1].lingering.wait(LONGEST_CALL)

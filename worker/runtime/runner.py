@@ -22,8 +22,10 @@ import structlog
 from worker.core.breaker import Admission, Closed, Probe, Verdict, Wait
 from worker.core.handlers import HandlerSpec
 from worker.errors import StoreUnavailable
+from worker.runtime.alone import Alone
 from worker.runtime.calls import ActiveLane
 from worker.runtime.executors import Executor, executor_for, leaving, replaceable
+from worker.runtime.fitness import fit
 from worker.runtime.keeper import Held
 from worker.runtime.outcomes import excusable, settlement_of, unstartable
 from worker.runtime.process import Process
@@ -32,6 +34,7 @@ from worker.runtime.sweeper import PERIOD
 from worker.store.lanes import Action, Claim, Settlement
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
+PATIENCE: Final = 1.0  # seconds for calls to end by themselves after that; then those that can go on without us
 FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once per process
 MOST_CLAIM: Final = 1024
 CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
@@ -54,11 +57,15 @@ class Runner:
         self._probe: Probe | None = None  # the one that is ours, from before its claim until its lane has ended
         self._executor: Executor = executor_for(spec)
         self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
-        self._held = Held(self._store, spec.name, spec.timeout, parallel=self._executor.parallel)
+        self._alone = Alone(spec, self._executor)
+        self._held = Held(
+            self._store, spec.name, spec.timeout, parallel=self._executor.parallel, hand_back=self._hand_back
+        )
         self._active: list[ActiveLane] = []
         self._given_up = 0  # lanes whose call hangs, and holds a place in the executor for nobody knows how long
         self._size = process.claim_sizes.get(spec.name, FIRST_CLAIM)
         self._asked_for_help = False
+        self._left = False  # to go on without a place in the pool
         self._look_at = 0.0  # when to look for new lanes, monotonic seconds
 
     def run(self) -> int:
@@ -66,8 +73,7 @@ class Runner:
 
         Raises nothing but ``SystemExit``, in a process that has to end: the pool said so, or its event loop is blocked.
         """
-        if not self._executor.ready():
-            log.error("event_loop_blocked", handler=self._spec.name, leaving=replaceable())
+        if not fit(self._process, self._spec.name, self._executor):
             if replaceable():
                 raise SystemExit(1)
             return 0
@@ -80,12 +86,49 @@ class Runner:
             # Claimed lanes are free again when their leases run out; jobs that ended unsettled are run once more.
             log.warning("runner_store_unavailable", handler=self._spec.name, error=str(error))
         finally:
-            for lane in self._active:
-                lane.stop = True
             self._process.claim_sizes[self._spec.name] = self._size
-            self._process.keeper.remove(self._held)
-            self._executor.close()
+            if self._left:
+                self._process.lingering.add(self)
+            else:
+                self._end()
         return ended
+
+    def _end(self) -> None:
+        for lane in self._active:
+            lane.stop = True
+        self._process.keeper.remove(self._held)
+        self._executor.close()
+
+    @property
+    def handler(self) -> str:
+        return self._spec.name
+
+    @property
+    def lanes(self) -> int:
+        return len(self._active)
+
+    def linger(self) -> bool:
+        """Settle what has ended since the run was left (runtime/lingering.py); whether that was all."""
+        try:
+            self._settle()
+            if not self._active:
+                self._gate.rest()
+        except StoreUnavailable as error:
+            log.warning("runner_store_unavailable", handler=self._spec.name, error=str(error))
+        else:
+            if self._active:
+                return False
+        self._end()
+        return True
+
+    def ring(self) -> None:
+        self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
+
+    def _hand_back(self, lanes: Sequence[ActiveLane]) -> None:
+        """Lanes that wait behind a slow call, for anyone else to take. Called by the keeper's thread."""
+        settlements = [settlement_of(lane, finished=True, spec=self._spec) for lane in lanes]
+        self._store.settle([item for item in settlements if item is not None])
+        self.ring()
 
     def _rounds(self) -> Sequence[int]:
         counts = []
@@ -95,17 +138,24 @@ class Runner:
             admission = self._ask()
             if not over and not self._claim(admission) and not self._active:
                 break
+            self._alone.next(self._active, self._process.lingering.lanes(self._spec.name))
             began = time.monotonic()
             self._executor.wait()
             counts.append(self._settle())
             now = time.monotonic()
             self._adapt(counts[-1], now - began)
-            if (now >= end or leaving()) and not over:
-                over = True
-                for lane in self._active:
-                    lane.stop = True
-            if over and not self._active:
-                self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
+            over = over or now >= end or leaving()
+            if over:
+                self._alone.stop(self._active, at_once=leaving())
+            # Calls in coroutines and threads can go on without us; Celery's place is not theirs to keep.
+            self._left = (
+                over
+                and self._executor.parallel
+                and now >= end + PATIENCE
+                and not (leaving() or self._probe is not None or any(lane.alone for lane in self._active))
+            )
+            if over and (self._left or not self._active):
+                self.ring()
                 break
         self._gate.rest()
         if leaving():
@@ -119,8 +169,7 @@ class Runner:
         # A probe has to be alone: how the others end, which began before, says less.
         admission = self._gate.ask(probe=not self._active)
         if isinstance(admission, Wait):
-            for lane in self._active:
-                lane.stop = True
+            self._alone.stop(self._active, at_once=True)
         return admission
 
     def _claim(self, admission: Admission) -> bool:
@@ -139,7 +188,12 @@ class Runner:
 
     def _claim_up_to(self, lanes: int, most: int) -> bool:
         executor, active = self._executor, self._active
-        room = min(lanes, executor.lanes - len(active) - self._given_up)
+        if any(lane.alone for lane in active):
+            return False
+        lingering = self._process.lingering.lanes(self._spec.name)
+        room = min(lanes, executor.lanes - len(active) - self._given_up - lingering)
+        if room <= 0 and lingering and not active:
+            self._process.lingering.refuse(self._spec.name, self._partition, self.ring)
         # Lanes that would only wait in line here are better claimed by somebody else, when the line is empty.
         if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
             return False
@@ -161,12 +215,12 @@ class Runner:
             self._rates.claimed(claim, taken)
         self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
         begun = self._begin(claim)
-        executor.start(begun)
+        self._alone.start(begun)
         active += begun
         self._held.lanes = tuple(active)
         if claim.more and not self._asked_for_help and self._probe is None:
             self._asked_for_help = True
-            self._process.bells.runner(self._spec.name, self._spec.queue, self._partition)
+            self.ring()
         if not claim.lanes and claim.next_due is not None:
             self._ring_in(claim.next_due - claim.now)
         return bool(claim.lanes)
@@ -200,11 +254,16 @@ class Runner:
         """Write what has ended since the last time; the number of jobs that left their lanes."""
         settlements: list[Settlement] = []
         going: list[ActiveLane] = []
-        seen = [(lane, lane.finished) for lane in self._active]  # read before the counts: it is written after them
+        back = [lane for lane in self._active if lane.returned]
+        unmade = [(lane.token, lane.claimed.lane) for lane in back]
+        # Whether a lane is finished is read before its counts: it is written after them.
+        seen = [(lane, lane.finished) for lane in self._active if lane not in back]
         away_ms = self._tell(seen)
         for lane, finished in seen:
             if lane.lost and not finished:
                 self._given_up += 1
+                if lane.started:
+                    self._process.hung.setdefault(self._spec.name, []).append(lane)
                 continue
             item = settlement_of(lane, finished=finished, spec=self._spec, away_ms=away_ms)
             if item is not None:
@@ -221,11 +280,12 @@ class Runner:
                 for lane in going:
                     lane.stop = lane.stop or lane.claimed.lane in lost
                 going = [lane for lane in going if lane.claimed.lane not in lost]
-            self._give_back(
+            unmade += (
                 (lane.token, lane.claimed.lane)
                 for lane in self._active
-                if lane.finished and not lane.touched and lane.claimed.lane in kept
+                if lane.finished and not (lane.touched or lane.returned) and lane.claimed.lane in kept
             )
+        self._give_back(unmade)
         if len(going) < len(self._active):
             self._look_at = 0.0
         self._active[:] = going
@@ -258,6 +318,8 @@ class Runner:
 
     def _tell_probe(self, seen: Sequence[tuple[ActiveLane, bool]]) -> int | None:
         """What became of the probe, once it has ended."""
+        if not seen:  # handed back
+            return self._conclude(Verdict.NEITHER)
         ((lane, finished),) = seen
         if not finished and not lane.lost:
             return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from celery import Celery
 
 from worker.core.handlers import HandlerSpec, Registry
@@ -10,12 +12,18 @@ from worker.runtime import process
 from worker.runtime.runner import Runner
 from worker.runtime.sequencer import Sequencer
 
+# Seconds over a handler's time limit after which the pool (prefork) kills the process: a call that a signal does not
+# interrupt, because it is in C code or catches everything, would keep it for ever. A run takes its time slice, one call
+# and a few commands; its lanes are other processes' long before.
+HARD_GRACE: Final = 10.0
+
 
 def register(app: Celery, registry: Registry) -> None:
     """Register ``handoff.sequence`` and, for each handler, ``handoff.run.<handler>``. Each takes a partition."""
     app.task(name=SEQUENCE_TASK, shared=False)(_sequence)
     for spec in registry.values():
-        app.task(name=run_task(spec.name), shared=False)(_run(spec))
+        limit = spec.timeout + HARD_GRACE
+        app.task(name=run_task(spec.name), shared=False, time_limit=limit)(_run(spec))
 
 
 def _sequence(partition: int) -> None:

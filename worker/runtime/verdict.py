@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import sysconfig
 import time
 from collections.abc import Iterator
@@ -92,6 +93,15 @@ def place(error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     frames = [(frame.f_code.co_filename, line) for frame, line in walk_tb(error.__traceback__)]
     return author_line(iter(frames))
+
+
+def standing(thread: int) -> str:
+    """File and line of the author's code at which a thread stands now."""
+    frame, found = sys._current_frames().get(thread), []  # noqa: SLF001 - the only way to look at another thread
+    while frame is not None:
+        found.append((frame.f_code.co_filename, frame.f_lineno))
+        frame = frame.f_back
+    return author_line(reversed(found))
 
 
 def author_line(frames: Iterator[tuple[str, int]]) -> str:
