@@ -26,7 +26,7 @@ from worker.store.lanes import Action, Attempt, Settlement
 
 CRM = to("crm")
 
-READING = (["status"], ["handlers"], ["audit"], ["dead", "list"], ["quarantine", "list"])
+READING = (["status"], ["handlers"], ["actions"], ["audit"], ["dead", "list"], ["quarantine", "list"])
 """Every command that only reads."""
 
 

@@ -62,7 +62,7 @@ def test_blocked_lanes_have_a_column_and_need_a_person(installation: Installatio
     partition.client.hset(partition.keys.blocked("crm"), "acme", "{}")
     partition.client.zadd(partition.keys.ready("crm"), {"acme": "+inf"})
     assert problems(installation) == ["handler crm has 1 blocked lane: see `handoff lanes list`"]
-    assert re.search(r"crm +1 .* 1 *$", installation.run("status").out, re.MULTILINE)
+    assert re.search(r"crm +1 .* 1 +closed *$", installation.run("status").out, re.MULTILINE)
 
 
 def test_every_number(installation: Installation) -> None:
@@ -102,6 +102,8 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
     deliveries |= dict.fromkeys(("released", "late", "stale", "twins", "gaps", "overflowed"), "int")
     handler: dict[str, Any] = dict.fromkeys(("waiting", "done", "discarded", "dead", "retried", "due"), "int")
     handler |= {"name": "str", "queue": "str", "backing_off": "int", "claimed": "int", "blocked": "int"}
+    handler["circuit"] = dict.fromkeys(("open_ms", "next_try_ms", "error", "paused_ms", "paused_by"))
+    handler["circuit"] |= {"state": "str", "failures": "int"}
     assert shape(installation.run("status", "--json").json) == {
         "healthy": "bool",
         "problems": [],

@@ -143,7 +143,11 @@ class Circuit(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def quiet(self, policy: Breaker, now: int) -> bool:
         """Closed, and with no failure in mind: successes need not be told."""
-        return not self.opened and not self.row and not any(b.outage + b.failed for b in _recent(self, policy, now))
+        return not self.opened and not self.row and not self.failed_lately(policy, now)
+
+    def failed_lately(self, policy: Breaker, now: int) -> int:
+        """The failures in the window of a closed circuit."""
+        return sum(bucket.outage + bucket.failed for bucket in _recent(self, policy, now))
 
 
 @dataclass(frozen=True, slots=True)

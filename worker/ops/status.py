@@ -12,10 +12,12 @@ from typing import Any, Final
 from worker.core import backpressure
 from worker.core.backpressure import Bounds, Load
 from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE
-from worker.ops import tables
+from worker.ops import circuits, tables
+from worker.ops.circuits import CircuitStatus, circuit_status
 from worker.ops.installed import Installed
 from worker.store import backlog, keys, ledger
 from worker.store.client import unavailable_as_error
+from worker.store.control import controls
 from worker.store.installation import known_handlers
 from worker.store.ledger import PartitionBooks
 from worker.store.look import HandlerLook, PartitionLook, look
@@ -66,6 +68,7 @@ class HandlerStatus:
     blocked: int = 0
     overdue_ms: int | None = None
     oldest_ms: int | None = None
+    circuit: CircuitStatus = field(default_factory=CircuitStatus)
 
 
 @dataclass(slots=True)
@@ -136,6 +139,8 @@ def gather(found: Installed) -> Status:
     handlers = {
         name: HandlerStatus(name, announced.get(name, {}).get("queue")) for name in sorted(used | set(announced))
     }
+    for name, control in controls(found.client, found.settings.prefix, handlers).items():
+        handlers[name].circuit = circuit_status(control, announced.get(name, {}))
     deliveries = Deliveries()
     dead, quarantine, drift, unsequenced = 0, 0, [], False
     for partition in found.partitions:
@@ -188,13 +193,18 @@ def _problems(status: Status) -> Iterable[str]:
         if handler.queue is None and handler.waiting:
             jobs = tables.plural(handler.waiting, "job")
             yield f"handler {handler.name} has {jobs} but no worker announces it: is its module in HANDOFF_HANDLERS?"
-        elif status.sweeping and not handler.claimed and (handler.overdue_ms or 0) > OVERDUE_MS:
+        elif status.sweeping and not _at_work(handler) and (handler.overdue_ms or 0) > OVERDUE_MS:
             waited = f"handler {handler.name} has had work for {tables.age(handler.overdue_ms)} and nobody takes it"
             yield f"{waited}: does a worker read the queue {handler.queue}?"
+        yield from circuits.problems(handler.name, handler.circuit)
         if handler.blocked:
             lanes = tables.plural(handler.blocked, "blocked lane")
             yield f"handler {handler.name} has {lanes}: see `handoff lanes list`"
     yield from backpressure.warnings(status.load, status.bounds)
+
+
+def _at_work(handler: HandlerStatus) -> bool:
+    return bool(handler.claimed) or handler.circuit.holds
 
 
 def _add_deliveries(total: Deliveries, books: PartitionBooks, seen: PartitionLook) -> None:

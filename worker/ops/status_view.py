@@ -84,7 +84,7 @@ def _deliveries(deliveries: Deliveries, status: Status) -> Table:
 
 def _handlers(status: Status) -> Table:
     names = ["waiting", "oldest", "done", "discarded", "dead", "retried", "due", "backing off", "running", "blocked"]
-    shown = tables.table("handler", *names, numbers=names)
+    shown = tables.table("handler", *names, "circuit", numbers=names)
     for handler in status.handlers:
         numbers = [handler.done, handler.discarded, handler.dead, handler.retried, handler.due, handler.backing_off]
         shown.add_row(
@@ -92,5 +92,6 @@ def _handlers(status: Status) -> Table:
             tables.cell(handler.waiting),
             tables.cell(tables.age(handler.oldest_ms)),
             *map(tables.cell, [*numbers, handler.claimed, handler.blocked]),
+            tables.cell(handler.circuit.words(), "bold red" if handler.circuit.holds else ""),
         )
     return shown
