@@ -12,13 +12,13 @@
 -- Scarce calls are shared out by start-time fair queueing: a partition's next call has a start tag, and a call moves it
 -- on by one part in as many teams as are at work in it, so that a partition of twenty teams gets twice what one of ten
 -- gets. The free calls belong to the lowest tags. A partition gets those of its own, and leaves others theirs; but to
--- one that was expected and has not asked for a second, no longer.
+-- one that was expected and has not asked for so long, no more.
 -- turns has, per partition, "tag awaited": awaited is the time, ms, from which it is expected to ask (0: it just did);
 -- and by the name of v the least tag of one that comes to have work.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local calls, stretch, wanted, own = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local PATIENCE = 1000
+local PATIENCE = 3000 -- its bell may wait behind others' slices
 --#include grants
 
 local function turn(partition)
