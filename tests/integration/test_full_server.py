@@ -38,6 +38,7 @@ def test_a_worker_that_starts_on_a_full_server_drains_it(tmp_path: Path) -> None
     with running_road(tmp_path, handlers="noting", workers=0, archive_events="0") as road:
         for seq in range(1, EVENTS + 1):
             assert {post(road, change(f"t{team}", seq, assignee=f"m{seq}")) for team in range(TEAMS)} == {202}
+        road.client.delete("handoff:broker:handoff.sequence")  # the sweeper has to ring, and for that to lead
         road.client.config_set("maxmemory-policy", "noeviction")
         road.client.config_set("maxmemory", 1)
         until(lambda: post(road, change("t9", 1)) == 503, "full")
