@@ -12,7 +12,7 @@ from worker.core.changes import Change
 from worker.core.dispatch import Route, Terms
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
-from worker.runtime.forward import forwarder
+from worker.runtime.forward import Forwarder
 from worker.runtime.overrides import override
 from worker.settings import Settings, variables
 
@@ -41,7 +41,7 @@ def load_handlers(settings: Settings) -> Registry:
             "HANDOFF_HANDLERS", "defines no handler", "name the modules whose functions have @handler, or route(...)"
         )
     return {
-        name: spec if spec.forward is None else replace(spec, function=forwarder(settings, spec.forward))
+        name: spec if spec.forward is None else replace(spec, function=Forwarder(settings, spec.forward))
         for name, spec in override(registered(), variables()).items()
     }
 
