@@ -14,6 +14,7 @@ from worker.core.changes import Change, ChangeKind
 from worker.core.handlers import HandlerSpec, define
 from worker.core.jobs import Job
 from worker.core.retry import Backoff
+from worker.runtime.batch_executors import batch_executor_for
 from worker.runtime.calls import ActiveLane
 from worker.runtime.executors import Executor, executor_for
 from worker.runtime.keeper import Keeper
@@ -45,7 +46,7 @@ def lane(name: str, *seqs: int, attempt: int = 0) -> ActiveLane:
 
 def run(spec: HandlerSpec, *lanes: ActiveLane) -> Executor:
     """Everything through the executor that the handler gets."""
-    executor = executor_for(spec)
+    executor = batch_executor_for(spec) if spec.batch else executor_for(spec)
     executor.start(list(lanes))
     while not all(active.finished for active in lanes):
         executor.wait()

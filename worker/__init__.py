@@ -7,7 +7,7 @@ async def push_owner(change: AssigneeChange, ctx: Context) -> None:
     ...
 """
 
-from worker.api import CallTimeout, Context, DeadLetter, Discard, Retry, handler, route
+from worker.api import BatchContext, CallTimeout, Context, DeadLetter, Discard, Retry, handler, route
 from worker.core.breaker import Breaker
 from worker.core.changes import ChangeKind
 from worker.core.events import AssigneeChange, Event, Prospect
@@ -16,6 +16,7 @@ from worker.core.retry import Backoff
 __all__ = [
     "AssigneeChange",
     "Backoff",
+    "BatchContext",
     "Breaker",
     "CallTimeout",
     "ChangeKind",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import isnan
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
@@ -81,6 +81,42 @@ class Context:
                 handler=self.handler, team_id=self._event.team_id, event_id=self._event.id, attempt=self.attempt
             )
         return self._log
+
+
+class BatchContext:
+    """The circumstances of one call of a batch handler.
+
+    ``attempts`` and ``idempotency_keys`` are in the order of the changes: one each, as in ``Context``.
+    """
+
+    __slots__ = ("_events", "_keys", "_log", "attempts", "handler")
+
+    def __init__(self, handler: str, events: Sequence[Event], attempts: Sequence[int]) -> None:
+        self.handler = handler
+        self.attempts = tuple(attempts)
+        self._events = events
+        self._keys: tuple[str, ...] | None = None
+        self._log: FilteringBoundLogger | None = None
+
+    @property
+    def idempotency_keys(self) -> tuple[str, ...]:
+        if self._keys is None:
+            self._keys = tuple(_key(self.handler, event) for event in self._events)
+        return self._keys
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger that knows the handler and the number of changes."""
+        if self._log is None:
+            import structlog
+
+            self._log = structlog.get_logger(self.handler).bind(handler=self.handler, changes=len(self.attempts))
+        return self._log
+
+
+def _key(handler: str, event: Event) -> str:
+    # Handlers' names have no colon. A team's that has one must not read like another team's with another event.
+    return f"{escaped(event.team_id)}:{event.id}:{handler}"
 
 
 @overload

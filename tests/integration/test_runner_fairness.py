@@ -105,7 +105,7 @@ def test_a_process_whose_event_loop_is_blocked_claims_nothing_and_leaves_where_i
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A coroutine that blocks instead of awaiting stops all others; other processes may still run these lanes."""
-    monkeypatch.setattr("worker.runtime.executors.LOOP_PATIENCE", 0.01)
+    monkeypatch.setattr("worker.runtime.loop.LOOP_PATIENCE", 0.01)
     partition.sequence(change("a", 1))
     calls: list[str] = []
 

@@ -17,6 +17,7 @@ def test_exactly_these_names_are_public() -> None:
     assert sorted(worker.__all__) == [
         "AssigneeChange",
         "Backoff",
+        "BatchContext",
         "Breaker",
         "CallTimeout",
         "ChangeKind",

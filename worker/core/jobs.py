@@ -7,7 +7,8 @@ needed before the body is looked at. It is text with single spaces, so that the 
 
 ``entry`` is the body's id in the inbox, ``shared`` 1 when other handlers have a job for the same event, ``size`` the
 body's length in bytes, by which a claim is bounded, ``marks`` one letter for the kind (or ``e``: an event without a
-change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner.
+change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner; a number after them counts the calls
+that failed before it was the first of its lane, which batches make (lua/settle.lua writes it).
 
 ``rest`` comes last because ids may hold spaces. For most handlers it is the previous owner: ``=id``, or nothing for
 nobody or unknown. A handler that conflates can join two jobs without a look at their bodies, so for it ``rest`` is
@@ -47,7 +48,8 @@ class Joint(NamedTuple):
 
 
 class Job(NamedTuple):
-    """``change`` is None for an event that says nothing of an owner, or whose handler asked for events."""
+    """``change`` is None for an event that says nothing of an owner, or whose handler asked for events. ``tried`` is
+    how many of its calls failed and are not counted with its lane."""
 
     entry: str
     shared: bool
@@ -56,6 +58,7 @@ class Job(NamedTuple):
     late: bool
     change: Change | None
     joint: Joint | None = None
+    tried: int = 0
 
 
 _decode_joint: Final = msgspec.json.Decoder(Joint).decode
@@ -90,6 +93,7 @@ def revived(text: bytes, *, stale: bool) -> bytes:
     ``ValueError`` for what ``encode`` did not write.
     """
     entry, _, size, seq, marks, rest = text.split(b" ", 5)
+    marks = marks.rstrip(b"0123456789")  # its attempts begin anew
     if stale and b"s" not in marks:
         marks += b"s"
     if b"l" not in marks:
@@ -101,6 +105,10 @@ def decode(text: bytes) -> Job:
     """Raises ``ValueError`` for what ``encode`` did not write."""
     entry, shared, size, seq, marks, rest = text.decode().split(" ", 5)
     change = joint = None
+    tried = 0
+    if not marks.isalpha():
+        letters = marks.rstrip("0123456789")
+        tried, marks = int(marks[len(letters) :]), letters
     if not marks.startswith("e"):
         kind = _KINDS.get(marks[:1])
         if kind is None:
@@ -110,4 +118,4 @@ def decode(text: bytes) -> Job:
             joint = _decode_joint(rest[1:])
             previous = joint.previous
         change = Change(kind, previous, "k" in marks, "s" in marks)
-    return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change, joint)
+    return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change, joint, tried)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import inspect
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from worker.api import Context
+from worker.core.batches import Ended, Item
 from worker.core.events import AssigneeChange, Event
 from worker.core.handlers import HandlerSpec
 from worker.runtime.verdict import Failed
@@ -22,14 +24,17 @@ class ActiveLane:
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
     call began (monotonic seconds), 0 between calls, ``thread`` where; ``taken`` is when the lane was. ``lost``: the
     lease is not kept any more, nor worth waiting for. ``returned``: it was handed back before any job of it began.
-    ``alone``: no other lane may run beside it (outcomes.suspect).
+    ``alone``: no other lane may run beside it (runtime/alone.py).
 
     ``begin`` is how a job is begun where another thread may hand the lane back meanwhile.
+
+    Of a batch handler ``ended`` has a letter for each job at its head that ended well, of which ``sent`` were settled;
+    ``called`` the jobs of the call in which some failed, ``together`` with others and as a whole.
     """
 
     __slots__ = (
-        *("alone", "claimed", "declined", "discarded", "done", "failed", "finished", "lost", "returned"),
-        *("settled", "started", "stop", "taken", "thread", "told", "token", "touched"),
+        *("alone", "called", "claimed", "declined", "discarded", "done", "ended", "failed", "finished", "lost"),
+        *("returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told", "token", "touched"),
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -50,6 +55,10 @@ class ActiveLane:
         self.returned = False
         self.alone = False
         self.touched = False  # whether any job of it was started
+        self.ended = ""
+        self.sent = 0
+        self.called: Sequence[tuple[Item, Ended | Failed]] = ()
+        self.together = False
 
     def begin(self) -> bool:
         """Whether the next job may start; notes that it does.

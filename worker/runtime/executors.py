@@ -26,13 +26,12 @@ from worker.api import CallTimeout
 from worker.core.handlers import HandlerSpec
 from worker.runtime.alarm import Alarm
 from worker.runtime.calls import ActiveLane, arguments_of, call, wanted
-from worker.runtime.loop import process_loop
+from worker.runtime.loop import process_loop, surface, turns
 from worker.runtime.threads import Threads
 from worker.runtime.verdict import failed
 
 SETTLE_EVERY: Final = 0.02  # seconds: how long a finished job may stay unsettled, so how much a crash repeats
 SETTLE_JOBS: Final = 256
-LOOP_PATIENCE: Final = 1.0  # seconds for the event loop to show that it turns
 
 
 class Executor(Protocol):
@@ -244,11 +243,7 @@ class LoopExecutor:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def ready(self) -> bool:
-        """A coroutine that does not await, but blocks, has stopped all others of the process, for nobody knows how
-        long: what is claimed now would never begin, and nobody else could have it."""
-        alive = threading.Event()
-        self._loop.call_soon_threadsafe(alive.set)
-        return alive.wait(LOOP_PATIENCE)
+        return turns(self._loop)
 
     def start(self, lanes: list[ActiveLane]) -> None:
         self._loop.call_soon_threadsafe(self._start, lanes)
@@ -270,7 +265,7 @@ class LoopExecutor:
             task = self._loop.create_task(self._run(lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(_surface)
+            task.add_done_callback(surface)
 
     async def _run(self, lane: ActiveLane) -> None:
         spec, jobs = self._spec, lane.claimed.jobs
@@ -302,9 +297,3 @@ class LoopExecutor:
             if limit.expired():
                 raise CallTimeout(f"took longer than {self._spec.timeout:g} s") from error
             raise
-
-
-def _surface(task: asyncio.Task[None]) -> None:
-    """A coroutine of ours that fails is a bug of ours: say so instead of keeping it in the task."""
-    if not task.cancelled() and (error := task.exception()) is not None:
-        task.get_loop().call_exception_handler({"message": "lane coroutine failed", "exception": error})

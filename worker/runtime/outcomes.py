@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -47,7 +48,7 @@ def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settle
             claim.token,
             claimed.lane,
             attempts=attempts,
-            failed=_history(claimed, claim.now),
+            failed=history(claimed, claim.now),
             error=error,
             text=text,
         ),
@@ -77,7 +78,7 @@ def settlement_of(
             claimed.lane,
             action=Action.RETURN,
             attempts=claimed.attempt - 1,
-            failed=_history(claimed, int(time.time() * 1000)),
+            failed=history(claimed, int(time.time() * 1000)),
         )
     return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
 
@@ -89,16 +90,11 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
     job = claimed.jobs[at]
     attempt = max(1, claimed.attempt) if at == 0 else 1
     now = int(time.time() * 1000)
-    before = _history(claimed, now) if at == 0 else []
-    since = min((known.since for known in before if known.since), default=0)
-    block = spec.on_exhausted == "block"
-    outcome = decide(attempt, spec.attempts, spec.backoff, failed.failure, random.random, block=block)
-    counted = away_ms is None or not excusable(failed.failure) or (since > 0 and now - since >= PATIENCE_MS)
-    if away_ms is not None and not counted:
-        since = since or now
-        outcome = RetryIn(max(away_ms / 1000, min(failed.failure.after or 0.0, AFTER_MAX)))
-    history = [known for known in before if known.number < attempt]
-    history.append(Attempt(attempt, now, failed.error, failed.text, since))
+    before = history(claimed, now) if at == 0 else []
+    since = excused_since(before)
+    outcome, counted = decided(attempt, failed.failure, spec, away_ms=away_ms, since=since, now=now)
+    failures = [known for known in before if known.number < attempt]
+    failures.append(Attempt(attempt, now, failed.error, failed.text, since if counted else since or now))
     if not isinstance(outcome, RetryIn):
         made = Settlement(
             lane.token,
@@ -106,7 +102,7 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
             done,
             discarded,
             attempts=attempt,
-            failed=history,
+            failed=failures,
             error=failed.error,
             text=failed.text,
         )
@@ -115,7 +111,7 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
         "attempt_failed",
         handler=spec.name,
         lane=claimed.lane,
-        event_id=_event_id(job),
+        event_id=event_id(job),
         attempt=attempt,
         counted=counted,
         error=failed.error,
@@ -130,8 +126,23 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
         Action.RETRY,
         delay_ms=int(outcome.delay * 1000),
         attempts=attempt if counted else attempt - 1,
-        failed=history,
+        failed=failures,
     )
+
+
+def decided(
+    attempt: int, failure: Failure, spec: HandlerSpec, *, away_ms: int | None, since: int, now: int
+) -> tuple[RetryIn | GiveUp | Block, bool]:
+    """What to do about a failure, and whether it is counted. ``since``: server ms from which this job's are not."""
+    if away_ms is not None and excusable(failure) and not (since > 0 and now - since >= PATIENCE_MS):
+        return RetryIn(max(away_ms / 1000, min(failure.after or 0.0, AFTER_MAX))), False
+    block = spec.on_exhausted == "block"
+    return decide(attempt, spec.attempts, spec.backoff, failure, random.random, block=block), True
+
+
+def excused_since(failures: Sequence[Attempt]) -> int:
+    """Since when a job's failures have not been counted, server ms; 0 if they are."""
+    return min((known.since for known in failures if known.since), default=0)
 
 
 def excusable(failure: Failure) -> bool:
@@ -139,12 +150,12 @@ def excusable(failure: Failure) -> bool:
     return failure.outage or not (failure.permanent or failure.asked)
 
 
-def _history(claimed: ClaimedLane, now: int) -> list[Attempt]:
+def history(claimed: ClaimedLane, now: int) -> list[Attempt]:
     """The failed attempts of a lane's first job, with those that its owners did not live to write down."""
-    failed = list(claimed.failed)
-    last = failed[-1].number if failed else 0
+    failed, tried = list(claimed.failed), claimed.jobs[0].job.tried
+    last = failed[-1].number if failed else tried
     text = "the process died or hung, and its lease ran out"
-    return failed + [Attempt(number, now, LOST_WORKER, text) for number in range(last + 1, claimed.attempt)]
+    return failed + [Attempt(number, now, LOST_WORKER, text) for number in range(last + 1, claimed.attempt + tried)]
 
 
 def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settlement, *, where: str = "") -> Settlement:
@@ -154,7 +165,7 @@ def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settle
         "lane_blocked" if blocks else "dead_letter",
         handler=spec.name,
         lane=made.lane,
-        event_id=_event_id(job),
+        event_id=event_id(job),
         attempts=made.attempts,
         error=made.error,
         where=where,
@@ -162,7 +173,7 @@ def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settle
     return replace(made, action=Action.BLOCK if blocks else Action.BURY)
 
 
-def _event_id(job: ClaimedJob) -> str | None:
+def event_id(job: ClaimedJob) -> str | None:
     try:
         return read(job.body, job.team).id
     except Unreadable:

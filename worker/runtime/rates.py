@@ -77,9 +77,10 @@ class Rates:
             lane_store(process, self._spec, number).claim(lanes=1, jobs=0, per_lane=1)
         return demand(process.client, every, self._spec.name, wide=wide)
 
-    def claimed(self, claim: Claim, taken: Taken) -> None:
-        """Give back what was taken for lanes that somebody else got."""
-        made = sum(len(lane.jobs) for lane in claim.lanes)
+    def claimed(self, claim: Claim, taken: Taken, *, calls: int | None = None) -> None:
+        """Give back what was taken for lanes that somebody else got. ``calls`` is how many will be made, if it is not
+        one for each job."""
+        made = sum(len(lane.jobs) for lane in claim.lanes) if calls is None else calls
         if self._rate is not None:
             self._rate.give_back(taken.granted - made, taken, self._partition)
         if made:

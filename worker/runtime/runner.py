@@ -19,10 +19,13 @@ from typing import Final
 
 import structlog
 
+from worker.core.batches import blames_one
 from worker.core.breaker import Admission, Closed, Probe, Verdict, Wait
 from worker.core.handlers import HandlerSpec
 from worker.errors import StoreUnavailable
 from worker.runtime.alone import Alone
+from worker.runtime.batch_executors import BatchExecutor, batch_executor_for
+from worker.runtime.batch_outcomes import settle_batch
 from worker.runtime.calls import ActiveLane
 from worker.runtime.executors import Executor, executor_for, leaving, replaceable
 from worker.runtime.fitness import fit
@@ -31,7 +34,7 @@ from worker.runtime.outcomes import excusable, settlement_of, unstartable
 from worker.runtime.process import Process
 from worker.runtime.rates import Rates, lane_store
 from worker.runtime.sweeper import PERIOD
-from worker.store.lanes import Action, Claim, Settlement
+from worker.store.lanes import Claim, Settlement
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 PATIENCE: Final = 1.0  # seconds for calls to end by themselves after that; then those that can go on without us
@@ -55,7 +58,8 @@ class Runner:
         self._store = lane_store(process, spec, partition)
         self._gate = process.gate(spec)
         self._probe: Probe | None = None  # the one that is ours, from before its claim until its lane has ended
-        self._executor: Executor = executor_for(spec)
+        self._batches = batch_executor_for(spec) if spec.batch else None
+        self._executor: Executor = self._batches or executor_for(spec)
         self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
         self._alone = Alone(spec, self._executor)
         self._held = Held(
@@ -105,7 +109,7 @@ class Runner:
 
     @property
     def lanes(self) -> int:
-        return len(self._active)
+        return len(self._active) if self._batches is None else self._batches.running * self._batches.size
 
     def linger(self) -> bool:
         """Settle what has ended since the run was left (runtime/lingering.py); whether that was all."""
@@ -191,6 +195,8 @@ class Runner:
         if any(lane.alone for lane in active):
             return False
         lingering = self._process.lingering.lanes(self._spec.name)
+        if self._batches is not None:
+            return self._claim_batches(self._batches, most, lingering)
         room = min(lanes, executor.lanes - len(active) - self._given_up - lingering)
         if room <= 0 and lingering and not active:
             self._process.lingering.refuse(self._spec.name, self._partition, self.ring)
@@ -213,6 +219,36 @@ class Runner:
         claim = self._store.claim(lanes=room, jobs=jobs, per_lane=per_lane)
         if taken is not None:
             self._rates.claimed(claim, taken)
+        return self._take_on(claim)
+
+    def _claim_batches(self, executor: BatchExecutor, most: int, lingering: int) -> bool:
+        """Look for what fills the calls that could begin now; for one, if there is a rate, for it counts calls."""
+        size, active = min(most, executor.size), self._active
+        calls = min(executor.free() - lingering // executor.size, max(1, most // size))
+        if calls <= 0 and lingering and not active:
+            self._process.lingering.refuse(self._spec.name, self._partition, self.ring)
+        # A lane that lost its process goes through one call alone, so that no other is held to blame for the next loss.
+        if calls <= 0 or any(lane.claimed.careful for lane in active):
+            return False
+        if active and (not executor.parallel or time.monotonic() < self._look_at):
+            return False
+        wait = self._store.fill(size, int(self._spec.batch_wait * 1000)) if size > 1 and self._spec.batch_wait else 0
+        taken = None
+        if not wait and self._rates.limited:
+            taken = self._rates.take(1)
+            calls, wait = taken.granted, 0 if taken.granted else taken.wait_ms
+        if wait:
+            self._look_at = time.monotonic() + min(wait / 1000, CLAIM_AGAIN)
+            self._ring_in(wait, within=max(RATE_BELL, self._spec.batch_wait + 1))
+            return False
+        claim = self._store.claim(lanes=size * max(1, calls), jobs=size * calls, per_lane=size)
+        if taken is not None:
+            self._rates.claimed(claim, taken, calls=1 if claim.lanes else 0)
+        return self._take_on(claim)
+
+    def _take_on(self, claim: Claim) -> bool:
+        """Begin with what was claimed; whether that is anything."""
+        active = self._active
         self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
         begun = self._begin(claim)
         self._alone.start(begun)
@@ -247,8 +283,14 @@ class Runner:
 
     def _give_back(self, unmade: Iterable[tuple[int, str]]) -> None:
         """Calls that were granted to lanes, each with its token, and will certainly not be made by us."""
-        if self._rates.limited:
+        # A batch's call was granted to many lanes: whether all of them come back is not known here.
+        if self._rates.limited and self._batches is None:
             self._rates.unmade(unmade)
+
+    def _settlement_of(self, lane: ActiveLane, *, finished: bool, away_ms: int | None) -> Settlement | None:
+        if self._batches is None or (finished and not lane.touched):
+            return settlement_of(lane, finished=finished, spec=self._spec, away_ms=away_ms)
+        return settle_batch(lane, finished=finished, spec=self._spec, away_ms=away_ms)
 
     def _settle(self) -> int:
         """Write what has ended since the last time; the number of jobs that left their lanes."""
@@ -265,7 +307,7 @@ class Runner:
                 if lane.started:
                     self._process.hung.setdefault(self._spec.name, []).append(lane)
                 continue
-            item = settlement_of(lane, finished=finished, spec=self._spec, away_ms=away_ms)
+            item = self._settlement_of(lane, finished=finished, away_ms=away_ms)
             if item is not None:
                 settlements.append(item)
                 lane.settled = (lane.settled[0] + item.done, lane.settled[1] + item.discarded)
@@ -290,7 +332,7 @@ class Runner:
             self._look_at = 0.0
         self._active[:] = going
         self._held.lanes = tuple(going)
-        return sum(i.done + i.discarded + (i.action is Action.BURY) for i in settlements if i.lane in kept)
+        return sum(item.leaving for item in settlements if item.lane in kept)
 
     def _tell(self, seen: Sequence[tuple[ActiveLane, bool]]) -> int | None:
         """Tell the gate how calls have ended. While its circuit is not closed: how long failed lanes stay away, ms."""
@@ -302,7 +344,8 @@ class Runner:
         for lane, finished in seen:
             if finished and lane.failed is not None:
                 failure = lane.failed.failure
-                if excusable(failure):
+                # Of a call that is to be made again one by one, nobody knows yet whose failure it was.
+                if excusable(failure) and not (lane.together and blames_one(failure)):
                     failures += 1
                     self._gate.failure(_team(lane), lane.failed.error, outage=failure.outage)
             elif lane.lost and not finished and lane.started:

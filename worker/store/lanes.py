@@ -57,7 +57,8 @@ class ClaimedJob(NamedTuple):
 class ClaimedLane:
     """A lane in our hands. ``attempt`` is the number of the first job's present attempt where jobs are claimed one by
     one, else 0: then each is on its first. ``crashed``: whoever had the lane before us never gave it back. ``waiting``
-    counts all of the lane's jobs, the claimed ones among them."""
+    counts all of the lane's jobs, the claimed ones among them. ``careful``: its jobs come one by one, and should their
+    process die, the lane's first job is held to blame."""
 
     lane: str
     attempt: int
@@ -65,6 +66,7 @@ class ClaimedLane:
     failed: Sequence[Attempt]
     jobs: Sequence[ClaimedJob]
     waiting: int = 0
+    careful: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,7 @@ class Action(StrEnum):
     RELEASE = "release"
     RETRY = "retry"
     RETURN = "return"
+    APART = "apart"
     BLOCK = "block"
     BURY = "bury"
 
@@ -102,11 +105,12 @@ class Dead(NamedTuple):
 class Settlement:
     """What became of a lane claimed under ``token``: so many jobs done and discarded from its head, then ``action``.
 
-    For RETRY and BLOCK, ``delay_ms`` and the attempts so far; for RETURN, those attempts; BURY gives up the job that is
-    first then, with those and the error that ended it, and releases the lane.
+    For RETRY and BLOCK, ``delay_ms`` and the attempts so far; for RETURN and APART, those attempts; BURY gives up the
+    job that is first then, with those and the error that ended it, and releases the lane.
 
     Where jobs ended in another order, ``ended`` has a letter for each from the head of the lane, and the counts are not
-    used: ``d`` done, ``x`` discarded, ``D`` given up (its details are next in ``dead``), ``.`` stays.
+    used: ``d`` done, ``x`` discarded, ``D`` given up (its details are next in ``dead``); ``.``, ``+``, ``o`` and ``O``
+    stay.
     """
 
     token: int
@@ -121,6 +125,13 @@ class Settlement:
     text: str = ""
     ended: str = ""
     dead: Sequence[Dead] = ()
+
+    @property
+    def leaving(self) -> int:
+        """How many jobs leave the lane."""
+        if self.ended:
+            return sum(self.ended.count(letter) for letter in "dxD")
+        return self.done + self.discarded + (self.action is Action.BURY)
 
     def words(self) -> list[Word]:
         """The settlement as ``settle.lua`` takes it."""
@@ -157,10 +168,15 @@ class LaneStore:
         lanes = keys.lane(handler, "")
         self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes, keys.blocked(handler)]
         self._claim_keys += [keys.turns(handler), keys.team_rate(handler, ""), keys.parked(handler)]
+        self._fill_keys = [ready, keys.runner_bell(handler), lanes]
         self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead]
         self._settle_keys += [keys.blocked(handler), keys.ends, lanes]
         self._renew_keys = [ready, claims]
+
+    def fill(self, jobs: int, wait_ms: int) -> int:
+        """How many ms longer to wait for ``jobs`` jobs to be ready; 0 when they are, or ``wait_ms`` are over."""
+        return int(self._scripts.run("fill", self._fill_keys, [jobs, wait_ms]))
 
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
         """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
@@ -177,21 +193,22 @@ class LaneStore:
 
     def _with_bodies(self, found: Sequence[Sequence[Any]]) -> list[ClaimedLane]:
         lanes = []
-        for lane, attempt, crashed, trouble, waiting, *texts in found:
+        for lane, attempt, how, trouble, waiting, *texts in found:
             decoded = [decode(text) for text in texts]
-            lanes.append((lane.decode(), attempt, bool(crashed), trouble, waiting, decoded))
+            lanes.append((lane.decode(), attempt, how, trouble, waiting, decoded))
         bodies = fetch(self._client, self._inbox, [job.entry for *_, decoded in lanes for job in decoded])
         return [
             ClaimedLane(
                 lane=lane,
                 attempt=attempt,
-                crashed=crashed,
+                crashed=bool(how & 1),
                 failed=_decode_attempts(trouble) if trouble else (),
                 # The lane says whose events these are before anybody has parsed a body.
                 jobs=_jobs(decoded, bodies, team_of(lane)),
                 waiting=waiting,
+                careful=bool(how & 2),
             )
-            for lane, attempt, crashed, trouble, waiting, decoded in lanes
+            for lane, attempt, how, trouble, waiting, decoded in lanes
         ]
 
     def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:

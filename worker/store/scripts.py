@@ -29,6 +29,7 @@ NAMES: Final = (
     "due",
     "give_back",
     "lead",
+    "fill",
     "look",
     "pause",
     "peek",

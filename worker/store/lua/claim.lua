@@ -8,7 +8,7 @@
 --       6 wide: 1 if a team may have many lanes, else 0   7 calls of each team   8 in a stretch of so many ms (0 calls: any)
 -- Returns  {token, now, more, next, lane...}
 --          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
---          lane   {name, attempt, crashed, trouble, jobs in the lane, job, job, ...}
+--          lane   {name, attempt, crashed (1) + careful (2), trouble, jobs in the lane, job, job, ...}
 --
 -- A lane that is blocked is never due (+inf), but for one that got its first job, or whose owner died, since: it is put
 -- there when it is met.
@@ -158,7 +158,7 @@ for _, lane in ipairs(sift()) do
   end
   local jobs = most > 0 and redis.call('LRANGE', KEYS[6] .. lane, 0, most - 1) or {}
   local count = 0
-  local found = {lane, 0, crashed, claim and redis.call('HGET', KEYS[3], lane) or '', 0}
+  local found = {lane, 0, crashed + (careful > 0 and 2 or 0), claim and redis.call('HGET', KEYS[3], lane) or '', 0}
   for _, job in ipairs(jobs) do
     if count > 0 and bytes_left <= 0 then
       break

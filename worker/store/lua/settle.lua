@@ -8,11 +8,14 @@
 --       and for each of those: attempts, trouble, error class, error text
 --       ended has a letter for each job from the head of the lane:
 --         d  done   x  discarded   D  given up: to the dead letters   .  it stays, before all that has no letter
+--         +  stays, with one more failed call in its text   o  stays, late and stale: newer ones were done   O  both
 --       then the action is applied to what is left:
 --         hold     the caller goes on with the rest of its jobs
 --         release  the lane is due again at once, if it has jobs
 --         retry    its first job failed; the lane is due after delay; attempts and trouble are remembered
 --         return   as release, but its first job was tried before: attempts and trouble are remembered
+--         apart    its jobs were called with others, and one of them may be to blame: as many as were claimed come one
+--                  by one, as after a crash (claim.lua); attempts and trouble are those of its first job
 --         block    its first job ran out of attempts; nothing of the lane is due until a person says so
 -- Returns  one word per lane:   1 OK, it has jobs   0 DONE, it is empty now   -1 LEASE_LOST, nothing was written for it
 --
@@ -40,6 +43,21 @@ local function finish(job, letter, attempts)
   end
 end
 
+-- A job that stays, as it goes back to its lane (core/jobs.py).
+local function kept(job, letter)
+  if letter == '.' then
+    return job
+  end
+  local head, kind, marks, tried, rest = string.match(job, '^(%S+ %S+ %S+ %S+ )(%a)(%a*)(%d*)(.*)$')
+  if letter ~= '+' then
+    marks = (kind == 'e' and '' or 's') .. (string.match(marks, 'k') or '') .. 'l'
+  end
+  if letter ~= 'o' then
+    tried = (tonumber(tried) or 0) + 1
+  end
+  return head .. kind .. marks .. tried .. rest
+end
+
 local function due(lane, at)
   redis.call('ZADD', KEYS[1], any_blocked and redis.call('HEXISTS', KEYS[8], lane) == 1 and '+inf' or at, lane)
 end
@@ -61,9 +79,7 @@ while at <= #ARGV do
     if #ended > 0 then
       for index, job in ipairs(redis.call('LPOP', key, #ended) or {}) do
         local letter = string.sub(ended, index, index)
-        if letter == '.' then
-          stays[#stays + 1] = job
-        else
+        if letter == 'd' or letter == 'x' or letter == 'D' then
           local took = math.max(1, index == 1 and tonumber(tried) or 1)
           if letter == 'D' then
             took = ARGV[dead]
@@ -72,6 +88,8 @@ while at <= #ARGV do
             dead = dead + 4
           end
           finish(job, letter, took)
+        else
+          stays[#stays + 1] = kept(job, letter)
         end
       end
       for index = #stays, 1, -1 do
@@ -89,7 +107,10 @@ while at <= #ARGV do
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
       redis.call('HDEL', KEYS[2], lane)
-    elseif action == 'retry' or action == 'block' or (action == 'return' and attempts ~= '0') then
+    elseif action == 'retry' or action == 'block' or action == 'apart' or (action == 'return' and attempts ~= '0') then
+      if action == 'apart' then
+        careful = math.max(careful, count - gone)
+      end
       redis.call('HSET', KEYS[2], lane, '0 ' .. attempts .. ' 0 ' .. careful)
       redis.call('HSET', KEYS[3], lane, trouble)
       if action == 'block' then
