@@ -11,6 +11,7 @@ more than what the look itself missed; several can go over it by what the others
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Final
 
 import redis.exceptions
@@ -44,8 +45,7 @@ class Monitor:
         self._client = connect_async(settings, timeout=PATIENCE, connections=1)
         self._bell = ""  # a key of the installation's
         self._scale = Scale([])
-        self._measured = Measured(0, 0, 0, 0)
-        self._before = (0, 0)  # what the intake had stored when that look began: deliveries, bytes
+        self._remember(Measured(0, 0, 0, 0), (0, 0))
         self._gate = Gate()
         self._told: frozenset[str] = frozenset()
         self._last_good: float | None = None
@@ -75,8 +75,12 @@ class Monitor:
     @property
     def closed(self) -> Reason | None:
         """Why nothing more is taken in now. It closes the moment that a bound is reached, and opens at a look."""
-        if self._gate.reason is None and (reason := reached(self.load, self.bounds)) is not None:
-            self._set(Gate(reason))
+        intake = self._intake
+        if self._gate.reason is None and (
+            intake.stored + intake.unanswered >= self._most
+            or intake.stored_bytes + intake.unanswered_bytes >= self._most_bytes
+        ):
+            self._set(Gate(reached(self.load, self.bounds)))
         return self._gate.reason
 
     @property
@@ -127,7 +131,7 @@ class Monitor:
             measured = await self._measure()
         if stored != str(self.partitions).encode():
             await self._partitions_changed()
-        self._measured, self._before = measured, before
+        self._remember(measured, before)
         self._set(decide(self._gate, self.load, self.bounds, self._loop.time()))
         if measured.refused != self._told:
             self._told = measured.refused
@@ -146,6 +150,17 @@ class Monitor:
             except StopIteration as end:
                 measured: Measured = end.value
                 return measured
+
+    def _remember(self, measured: Measured, before: tuple[int, int]) -> None:
+        """Keep what was measured, and work out how far the intake's counters may go until a bound is reached: every
+        request compares them."""
+        self._measured = measured
+        self._before = before  # what the intake had stored when the look began: deliveries, bytes
+        bounds = self.bounds
+        self._most = before[0] + bounds.events - measured.events if bounds.events else sys.maxsize
+        rooms = [bounds.size - measured.size] if bounds.size else []
+        rooms += [bounds.memory - measured.memory] if bounds.memory else []
+        self._most_bytes = before[1] + min(rooms, default=sys.maxsize)
 
     def _set(self, gate: Gate) -> None:
         was, self._gate = self._gate.reason, gate

@@ -48,3 +48,7 @@ def test_their_bytes_do_too(taken: Taken) -> None:
     load, reason, _ = closed(taken, max_backlog_bytes=2048)
     assert (load.size, load.memory, reason) == (2048, 2048, Reason.BYTES)
     assert closed(taken, max_backlog_bytes=2049)[1] is None
+
+
+def test_without_bounds_it_stays_open() -> None:
+    assert closed(Taken(10**9, 10**15), max_backlog=0, max_backlog_bytes=0)[1:] == (None, [])
