@@ -67,6 +67,20 @@ def test_a_fast_handler_is_known_to_be_fast_at_its_next_bell(partition: Partitio
     assert process.claim_sizes["crm"] > 16
 
 
+@pytest.mark.parametrize(("made", "count"), [(spec_of, 1), (loop, 20)])
+def test_one_call_after_another_makes_room_for_others_sooner(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch, made: Callable[..., HandlerSpec], count: int
+) -> None:
+    """Calls side by side would have to run out first, and leave places empty meanwhile."""
+    monkeypatch.setattr("worker.runtime.runner.INLINE_SLICE", 0.0)
+    partition.sequence(*(change(f"t{number}", 1) for number in range(20)))
+    calls: list[str] = []
+    process, bells = process_of(partition, spec := made(lambda subject, ctx: calls.append(subject.team_id)))
+    Runner(process, spec, 1).run()
+    assert len(calls) == count
+    assert ("crm", 1, 0.0) in bells.rung or count == 20
+
+
 def test_a_rate_that_is_used_up_gets_a_bell_for_when_it_is_not(partition: Partition) -> None:
     """The sweeper alone would look two seconds later: the bell that nobody took down counts as on its way."""
     partition.sequence(*(change(f"t{number}", 1) for number in range(3)))
