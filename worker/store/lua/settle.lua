@@ -31,15 +31,19 @@ local any_blocked = redis.call('EXISTS', KEYS[8]) == 1
 
 local WORDS = {d = 'done', x = 'discarded', D = 'dead'}
 
+-- Jobs that ended and whose bodies others may need: entry, letter, attempts, size, four words each.
+local ended_jobs, entries = {}, {}
+
 local function finish(job, letter, attempts)
   local entry, shared, size = string.match(job, '^(%S+) (%S+) (%S+)')
   local word = WORDS[letter]
   counts[word] = counts[word] + 1
   if letter ~= 'D' and shared == '0' then
     users.freed[#users.freed + 1] = entry
-  elseif users.move(entry, 1, letter == 'D' and DEAD or 0, nil, size) then
-    ends[#ends + 1] = entry .. ' ' .. handler
-    ends[#ends + 1] = string.format('%s %.0f %s', word, now, attempts)
+  else
+    entries[#entries + 1] = entry
+    local at = #ended_jobs
+    ended_jobs[at + 1], ended_jobs[at + 2], ended_jobs[at + 3], ended_jobs[at + 4] = entry, letter, attempts, size
   end
 end
 
@@ -132,6 +136,14 @@ while at <= #ARGV do
   end
 end
 
+users.expect(entries)
+for at = 1, #ended_jobs, 4 do
+  local entry, letter = ended_jobs[at], ended_jobs[at + 1]
+  if users.move(entry, 1, letter == 'D' and DEAD or 0, nil, ended_jobs[at + 3]) then
+    ends[#ends + 1] = entry .. ' ' .. handler
+    ends[#ends + 1] = string.format('%s %.0f %s', WORDS[letter], now, ended_jobs[at + 2])
+  end
+end
 for name, count in pairs(counts) do
   if count > 0 then
     redis.call('HINCRBY', KEYS[6], name .. ':' .. handler, count)

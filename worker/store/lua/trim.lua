@@ -13,37 +13,53 @@ local left = redis.call('LLEN', KEYS[1])
 local stored = tonumber(redis.call('HGET', KEYS[6], 'archive_bytes') or 0)
 local before = stored
 
-local records = left > 0 and redis.call('LRANGE', KEYS[1], 0, ARGV[4] - 1) or {}
-local taken, marks, entries, gone = 0, {}, {}, {}
-for _, record in ipairs(records) do
-  local mark, handlers, released, entry, size = string.match(record, '^(%S+) (%S+) (%S+) (%S+) %S+ (%S+)')
-  if left <= most and stored <= bytes and tonumber(released) >= oldest then
-    break
+-- Pages as long as what is over the number: mostly that is all there is to take out, and it is asked for often.
+local taken, marks, entries, sizes, gone = 0, {}, {}, {}, {}
+local over = left > 0
+while over and taken < tonumber(ARGV[4]) do
+  local page = math.max(1, math.min(left - most, ARGV[4] - taken))
+  local records = redis.call('LRANGE', KEYS[1], taken, taken + page - 1)
+  for _, record in ipairs(records) do
+    local mark, handlers, released, entry, size = string.match(record, '^(%S+) (%S+) (%S+) (%S+) %S+ (%S+)')
+    over = left > most or stored > bytes or tonumber(released) < oldest
+    if not over then
+      break
+    end
+    taken, left, stored = taken + 1, left - 1, stored - size
+    marks[taken], entries[taken], sizes[taken] = mark, entry, size
+    for handler in string.gmatch(handlers, '[^,]+') do
+      gone[#gone + 1] = entry .. ' ' .. handler
+    end
   end
-  taken, left, stored = taken + 1, left - 1, stored - size
-  marks[taken], entries[taken] = mark, entry
-  for handler in string.gmatch(handlers, '[^,]+') do
-    gone[#gone + 1] = entry .. ' ' .. handler
-  end
-  users.move(entry, ARCHIVED, 0, nil, size)
+  over = over and left > 0
 end
+
+local function in_chunks(command, key, words)
+  for from = 1, #words, 1000 do
+    redis.call(command, key, unpack(words, from, math.min(from + 999, #words)))
+  end
+end
+
 if taken > 0 then
-  redis.call('LTRIM', KEYS[1], taken, -1)
+  users.expect(entries)
+  local indexed = {}
   for from = 1, taken, 1000 do
-    -- Of an id that came again after it was forgotten, the index has the later entry.
     local found = redis.call('HMGET', KEYS[2], unpack(marks, from, math.min(from + 999, taken)))
     for index, value in ipairs(found) do
-      if value and string.match(value, '^%S+') == entries[from + index - 1] then
-        redis.call('HDEL', KEYS[2], marks[from + index - 1])
+      local at = from + index - 1
+      users.move(entries[at], ARCHIVED, 0, nil, sizes[at])
+      -- Of an id that came again after it was forgotten, the index has the later entry.
+      if value and string.match(value, '^%S+') == entries[at] then
+        indexed[#indexed + 1] = marks[at]
       end
     end
   end
-  for from = 1, #gone, 1000 do
-    redis.call('HDEL', KEYS[3], unpack(gone, from, math.min(from + 999, #gone)))
-  end
+  redis.call('LTRIM', KEYS[1], taken, -1)
+  in_chunks('HDEL', KEYS[2], indexed)
+  in_chunks('HDEL', KEYS[3], gone)
   redis.call('HINCRBY', KEYS[6], 'trimmed', taken)
   redis.call('HINCRBY', KEYS[6], 'archive_bytes', string.format('%.0f', stored - before))
 end
 redis.call('LTRIM', KEYS[7], -math.max(1, most), -1)
 users.finish()
-return {taken, (taken == #records and taken > 0 and left > 0) and 1 or 0}
+return {taken, over and 1 or 0}
