@@ -171,7 +171,7 @@ def test_a_dead_letter_has_all_that_a_person_needs(partition: Partition) -> None
         b"handler": b"crm",
         b"lane": b"a",
         b"attempts": b"2",
-        b"trouble": b'[[1,5,"E","one"],[2,6,"E","two"]]',
+        b"trouble": b'[[1,5,"E","one",0],[2,6,"E","two",0]]',
         b"error": b"E",
         b"text": b"two",
     }
