@@ -96,6 +96,15 @@ def test_what_others_were_granted_since_stays_used_when_calls_are_given_back(par
     assert rate.take(8).granted == 5  # three were made a second ago
 
 
+def test_what_was_given_back_stays_so_when_older_calls_leave_the_stretch(partition: Partition) -> None:
+    now = granted(partition, (0, 0), (11_000, 1), (1_000, 6))
+    rate = store(partition, 6, 10.0)
+    partition.client.lset(keys.rate(partition.settings.prefix, "crm"), 1, f"{now - 9_000} 1")
+    rate.give_back(4, Taken(5, 0, now - 1_000))
+    partition.client.lset(keys.rate(partition.settings.prefix, "crm"), 1, f"{now - 11_000} 1")
+    assert rate.take(6).granted == 4
+
+
 def test_calls_that_have_left_the_stretch_are_not_given_back(partition: Partition) -> None:
     now = granted(partition, (0, 0), (1_000, 8))
     rate = store(partition, 8, 10.0)

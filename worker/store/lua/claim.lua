@@ -53,15 +53,11 @@ local function tag()
   local fresh = redis.call('ZRANGEBYSCORE', KEYS[1], TIMES, now, 'LIMIT', 0, TAGGED)
   local served, nexts, words = tonumber(redis.call('ZSCORE', KEYS[8], ':turn') or 0), {}, {}
   for _, lane in ipairs(fresh) do
-    if blocks and redis.call('HEXISTS', KEYS[7], lane) == 1 then
-      redis.call('ZADD', KEYS[1], '+inf', lane)
-    else
-      local team = team_of(lane)
-      local start = nexts[team] or math.max(served, tonumber(redis.call('ZSCORE', KEYS[8], team) or 0))
-      nexts[team] = start + 1
-      words[#words + 1] = start
-      words[#words + 1] = lane
-    end
+    local team = team_of(lane)
+    local start = nexts[team] or math.max(served, tonumber(redis.call('ZSCORE', KEYS[8], team) or 0))
+    nexts[team] = start + 1
+    words[#words + 1] = start
+    words[#words + 1] = lane
   end
   for from = 1, #words, 1000 do
     redis.call('ZADD', KEYS[1], unpack(words, from, math.min(from + 999, #words)))
