@@ -204,12 +204,23 @@ def test_a_team_at_its_rate_leaves_the_others_all_of_theirs(partition: Partition
     assert Counter(calls) == {"big": 4, "small": 4}
 
 
+def test_calls_that_were_taken_for_lanes_that_nobody_may_run_are_given_back(partition: Partition) -> None:
+    partition.sequence(change("a", 1), change("b", 1))
+    partition.client.hset(partition.keys.blocked("crm"), "a", "{}")  # and due: its owner died
+    calls: list[str] = []
+    process, _ = process_of(partition, spec := loop(lambda subject, ctx: calls.append(subject.team_id), rate="2/h"))
+    Runner(process, spec, 1).run()
+    partition.sequence(change("c", 1))
+    Runner(process, spec, 1).run()
+    assert calls == ["b", "c"]
+
+
 def test_calls_that_were_granted_and_not_begun_are_given_back(
     partition: Partition, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The slice was over, or the process had to end, before their turn came."""
     monkeypatch.setattr("worker.runtime.runner.SLICE", 0.0)
-    monkeypatch.setattr("worker.runtime.rates.CLUMP", 60.0)
+    monkeypatch.setattr("worker.runtime.rates.CLUMP", 600.0)
     partition.sequence(*(change(f"t{number}", seq) for number in range(8) for seq in (1, 2)))
     calls: list[str] = []
 

@@ -146,6 +146,15 @@ def test_a_partition_that_was_served_waits_until_the_others_were(partition: Part
     assert got == {0: 10, 1: 10, 2: 10, 3: 10}
 
 
+def test_a_partition_that_comes_to_have_work_has_no_turns_saved_up(partition: Partition) -> None:
+    rate, log = store(partition, 4, 10.0), keys.rate(partition.settings.prefix, "crm")
+    for _ in range(5):
+        assert rate.take(4, 0, {0: Demand(1, 9)}).granted == 4
+        partition.client.delete(log)
+    both = {0: Demand(1, 9), 1: Demand(1, 9)}
+    assert [rate.take(4, number, both).granted for number in (0, 1)] == [2, 2]
+
+
 def test_a_partition_for_which_nobody_comes_is_waited_for_a_while_and_no_longer(partition: Partition) -> None:
     demands = {0: Demand(1, 50), 1: Demand(9, 50)}
     rate = store(partition, 10, 10.0)
