@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import redis
+from click.testing import CliRunner
 
 from tests.store_kit import AT_ONCE, Partition, to
 from worker.core.dispatch import Route
 from worker.core.handlers import define
 from worker.core.sequencing import Policy
-from worker.settings import Settings
+from worker.ops.cli import main
+from worker.settings import Settings, load_settings
 from worker.store.client import connect
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
@@ -26,7 +28,10 @@ from worker.store.lanes import Action, Attempt, Settlement
 
 CRM = to("crm")
 
-READING = (["status"], ["handlers"], ["actions"], ["audit"], ["dead", "list"], ["quarantine", "list"])
+READING = (
+    *(["status"], ["handlers"], ["actions"], ["audit"]),
+    *(["dead", "list"], ["quarantine", "list"], ["lanes", "list"]),
+)
 """Every command that only reads."""
 
 
@@ -100,6 +105,20 @@ class Installation:
 
     def run(self, *arguments: str, **environment: str) -> Ran:
         return run(*arguments, folder=self.folder, **self.environment | environment)
+
+    def call(self, *arguments: str, typed: str = "") -> Ran:
+        """As ``run``, within this process: a hundredth of the time. ``typed`` is what it reads from standard input."""
+        load_settings.cache_clear()
+        before = Path.cwd()
+        os.chdir(self.folder)
+        try:
+            done = CliRunner(env=self.environment).invoke(main, list(arguments), typed, prog_name="handoff")
+        finally:
+            os.chdir(before)
+            load_settings.cache_clear()
+        if done.exception is not None and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return Ran(done.exit_code, done.stdout, done.stderr)
 
     def names(self) -> set[bytes]:
         return set(self.client.scan_iter(match=f"{self.settings.prefix}:*"))

@@ -61,7 +61,9 @@ def test_blocked_lanes_have_a_column_and_need_a_person(installation: Installatio
     partition = installation.of("acme")
     partition.client.hset(partition.keys.blocked("crm"), "acme", "{}")
     partition.client.zadd(partition.keys.ready("crm"), {"acme": "+inf"})
-    assert problems(installation) == ["handler crm has 1 blocked lane: see `handoff lanes list`"]
+    assert problems(installation) == [
+        "handler crm has 1 blocked lane: see `handoff lanes list`, then `unblock` or `resume`"
+    ]
     assert re.search(r"crm +1 .* 1 +closed *$", installation.run("status").out, re.MULTILINE)
 
 
@@ -155,13 +157,17 @@ def test_dead_letters_need_a_person(installation: Installation) -> None:
     installation.start("crm")
     installation.deliver("acme", change("acme", 1))
     installation.bury("acme")
-    assert problems(installation) == ["1 dead letter to look at: see `handoff dead list`"]
+    assert problems(installation) == [
+        "1 dead letter to look at: see `handoff dead list`, then `handoff dead retry` or `drop`"
+    ]
 
 
 def test_quarantined_deliveries_need_a_person(installation: Installation) -> None:
     installation.start("crm")
     installation.deliver("acme", b"[]", b"{")
-    assert problems(installation) == ["2 quarantined deliveries to look at: see `handoff quarantine list`"]
+    assert problems(installation) == [
+        "2 quarantined deliveries to look at: see `handoff quarantine list`, then `handoff quarantine retry` or `drop`"
+    ]
 
 
 def test_a_server_that_takes_no_writes() -> None:

@@ -185,10 +185,11 @@ def _problems(status: Status) -> Iterable[str]:
         where = ", ".join(map(str, status.drift[:10])) + (" ..." if len(status.drift) > 10 else "")
         yield f"the books do not add up in partition {where}: see `handoff audit`"
     if status.dead:
-        yield f"{tables.plural(status.dead, 'dead letter')} to look at: see `handoff dead list`"
+        count = tables.plural(status.dead, "dead letter")
+        yield f"{count} to look at: see `handoff dead list`, then `handoff dead retry` or `drop`"
     if status.quarantine:
         count = tables.plural(status.quarantine, "quarantined delivery", "quarantined deliveries")
-        yield f"{count} to look at: see `handoff quarantine list`"
+        yield f"{count} to look at: see `handoff quarantine list`, then `handoff quarantine retry` or `drop`"
     for handler in status.handlers:
         if handler.queue is None and handler.waiting:
             jobs = tables.plural(handler.waiting, "job")
@@ -199,7 +200,7 @@ def _problems(status: Status) -> Iterable[str]:
         yield from circuits.problems(handler.name, handler.circuit)
         if handler.blocked:
             lanes = tables.plural(handler.blocked, "blocked lane")
-            yield f"handler {handler.name} has {lanes}: see `handoff lanes list`"
+            yield f"handler {handler.name} has {lanes}: see `handoff lanes list`, then `unblock` or `resume`"
     yield from backpressure.warnings(status.load, status.bounds)
 
 
