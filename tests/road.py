@@ -43,9 +43,10 @@ class Road:
     def now(self) -> int:
         return int(time.time())
 
-    def start_worker(self) -> Process:
+    def start_worker(self, *options: str) -> Process:
         """A Celery worker; its children go with it, however it ends."""
-        process = processes.start(processes.python("celery", "-A", "worker", *WORKER), self.environment, self.folder)
+        command = processes.python("celery", "-A", "worker", *WORKER, *options)
+        process = processes.start(command, self.environment, self.folder)
         self.workers.append(process)
         return process
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -119,3 +121,54 @@ def test_a_long_call_of_a_coroutine_does_not_keep_its_process_from_other_work(ro
     road.wait_until_done()
     assert all(calls(road, "lengthy", team) == THROUGH for team in teams)
     assert dead(road, "lengthy") == {}
+
+
+def test_a_worker_that_is_told_to_end_waits_for_calls_that_go_on_without_a_task(road: Road) -> None:
+    road.client.delete("go on")
+    post(road, "lengthy", "longest", 1, 2)
+    until(lambda: "begin 2 1" in calls(road, "lengthy", "longest"), "it has begun")
+    # Another handler of the only two processes is served meanwhile, so by then the call has no task any more.
+    for team in ("x", "y"):
+        post(road, "deadly", team, 1, 2, 3)
+    until(lambda: all(calls(road, "deadly", team) == THROUGH for team in ("x", "y")), "another handler goes on")
+    (worker,) = road.workers
+    worker.signal(signal.SIGTERM)
+    worker.wait_for_output("shutdown")
+    road.client.set("go on", "1")
+    assert worker.wait(60) == 0
+    assert calls(road, "lengthy", "longest") == THROUGH[:4]
+    assert not list(road.client.scan_iter("handoff:*:claims:lengthy")), "settled, and not left to a lease"
+
+
+@pytest.fixture
+def threaded(tmp_path: Path) -> Iterator[Road]:
+    with running_road(tmp_path, handlers=HANDLERS, partitions="2", workers=0) as found:
+        found.start_worker("-P", "threads")
+        yield found
+
+
+def test_where_nothing_can_be_interrupted_a_call_is_left_behind_and_its_late_end_refused(threaded: Road) -> None:
+    """In Celery's thread pool: the place in the pool is free again, and the process can end."""
+    road = threaded
+    hopeless = [("hanging", "sleep"), ("hanging", "swallow"), ("stuck", "thread"), ("stuck", "other")]
+    for handler, team in hopeless:
+        post(road, handler, team, 1, 2, 3)
+    post(road, "late", "tardy", 1)
+    for team in CALM:
+        post(road, "hanging", f"h{team}", 1, 2, 3)
+    road.wait_until_done()
+    for team in CALM:
+        assert list(dict.fromkeys(calls(road, "hanging", f"h{team}"))) == THROUGH
+    made = calls(road, "late", "tardy")  # the first loss is not charged: it might have been another lane's doing
+    assert made == ["begin 1 1"] * (len(made) - 2) + ["begin 1 2", "end 1 2"]
+    road.client.set("be late", "1")
+    until(lambda: "end 1 1" in calls(road, "late", "tardy"), "the first attempt ends after all")
+    books = [book.handlers["late"] for book in road.books()]
+    assert (sum(book.done for book in books), sum(book.dead for book in books)) == (1, 0)
+    assert set(dead(road, "hanging", "stuck")) == {("hanging", "sleep"), ("hanging", "swallow"), ("stuck", "thread")}
+    (worker,) = road.workers
+    reported = [json.loads(line) for line in worker.output.splitlines() if "handler_overrun" in line]
+    places = {place for line in reported for place in line["where"]}
+    assert places
+    assert all(place.startswith("rough_handlers.py:") for place in places)
+    assert worker.stop(60) == 0
