@@ -372,19 +372,25 @@ def test_a_job_that_died_beside_others_is_tried_alone(partition: Partition, monk
         for _ in range(3):
             lanes.claim(lanes=3, jobs=6, per_lane=2)
         partition.expire_claims()
-    beside: list[set[str]] = []
+    beside: list[set[str]] = []  # of each call that has to be alone: who was there meanwhile
+    ended: list[set[str]] = []
     inside: set[str] = set()
 
     async def handler(subject: AssigneeChange, ctx: Context) -> None:
         inside.add(subject.team_id)
-        await asyncio.sleep(0.01)
+        for each in beside:
+            each.add(subject.team_id)
         if ctx.attempt > 1:
             beside.append(set(inside))
+            partition.sequence(change(f"new{subject.team_id}", 1))  # which would be claimed meanwhile
+        await asyncio.sleep(0.2 if ctx.attempt > 1 else 0.01)
+        if ctx.attempt > 1:
+            ended.append(beside.pop())
         inside.remove(subject.team_id)
 
     answer(partition, inline(handler, attempts=9))
-    assert sorted(beside, key=sorted) == [{team} for team in "abc"]
-    assert partition.balanced("crm").handlers["crm"].done == 10
+    assert sorted(ended, key=sorted) == [{team} for team in "abc"]
+    assert partition.balanced("crm").handlers["crm"].done == 13
 
 
 def test_long_calls_keep_their_lanes(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
