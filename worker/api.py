@@ -146,6 +146,8 @@ def handler(
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
     breaker: Breaker | None = BREAKER,
+    preview: Callable[[Any], object] | None = None,
+    dry_run: bool = False,
 ) -> Callable[[Function], Function]: ...
 
 
@@ -173,6 +175,8 @@ def handler(
     batch_wait: float | None = None,
     classify: Callable[[BaseException], object] | None = None,
     breaker: Breaker | None = BREAKER,
+    preview: Callable[[Any], object] | None = None,
+    dry_run: bool = False,
 ) -> Callable[..., Any]:
     """Register a function ``(change, ctx)``, plain or ``async``, as a handler. It stays the function it was.
 
@@ -196,6 +200,8 @@ def handler(
     - ``classify``: asked about each exception that is not one of the outcomes; answers with ``Retry(...)``,
       ``DeadLetter(...)`` or ``Discard(...)``, or None for the default policy (core/failures.py).
     - ``breaker``: when to leave the far side alone because it is down, for all workers; None: never.
+    - ``dry_run``: True shows in the log what would be called, and discards the job; ``preview`` is a function of the
+      change that answers with what to show (plain JSON, without personal data), default its ids.
 
     Raises ``ConfigurationError`` naming the option that can't be used.
     """
@@ -224,6 +230,8 @@ def handler(
                 batch_wait=batch_wait,
                 classify=classify,
                 breaker=breaker,
+                preview=preview,
+                dry_run=dry_run,
             )
         )
         return target
@@ -251,6 +259,7 @@ def route(
     unchanged: bool = False,
     conflate: bool = False,
     breaker: Breaker | None = BREAKER,
+    dry_run: bool = False,
 ) -> None:
     """Send every change on to an existing Celery task: ``to`` names the task, ``queue`` its queue.
 
@@ -284,6 +293,7 @@ def route(
         unchanged=unchanged,
         conflate=conflate,
         breaker=breaker,
+        dry_run=dry_run,
     )
     _add(replace(spec, forward=Forward(to, queue, broker)))
 

@@ -119,8 +119,14 @@ class Settings(BaseSettings):
         "at `/webhooks/inbox/{team_id}` and only with its own secrets.",
     )
     handlers: CommaList = Field(
-        default_factory=lambda: ["worker.handlers.log"],
-        description="Python modules that define handlers, comma-separated. All workers must name the same ones.",
+        default_factory=list,
+        description="Python modules that define handlers of yours, comma-separated, the same for all workers. Handlers "
+        "that come with Handoff are on when their variables are set; without any, `worker.handlers.log` is.",
+    )
+    dry_run: bool = Field(
+        False,
+        description="Show in the log what every handler would be called with, and call none: jobs are discarded, and "
+        "`handoff replay` brings them back. For one handler: `HANDOFF_HANDLER_<NAME>_DRY_RUN`.",
     )
     bind: str = Field("127.0.0.1:8000", description="`host:port` that the ingress listens on.")
     max_body: ByteSize = Field(

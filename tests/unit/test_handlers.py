@@ -55,6 +55,8 @@ def defined(function: Any = push, **options: Any) -> HandlerSpec:
         ("rate", ["", "5", "s", "0/s", "5/0s", "-5/s", "5/d", "1.5/s", "5/s/s", 5, 0, ("5", "s")]),
         ("team_rate", ["", "5", "0/s", "5/d", 5, True]),
         ("classify", [5, "yes", False, lambda: None, lambda a, b: None, ask]),
+        ("preview", [5, "yes", False, lambda: None, lambda a, b: None, ask]),
+        ("dry_run", [None, 0, 1, "yes", "True"]),
         (
             "breaker",
             [5, "off", True, False, Breaker(ratio=0), Breaker(calls=0), Breaker(pause=9, longest=5), Breaker("x")],
@@ -355,7 +357,7 @@ def test_the_decorator_hands_on_every_option() -> None:
 
 
 def test_a_route_hands_on_the_options_that_a_sending_can_have() -> None:
-    without = {"queue", "concurrency", "batch", "batch_wait", "classify"}
+    without = {"queue", "concurrency", "batch", "batch_wait", "classify", "preview"}
     assert set(handler.__annotations__) - set(route.__annotations__) == without - {"queue"} | {"function"}
     for options in (OTHER, {"late": "all", "unchanged": True, "retries": 4}, {"conflate": True}):
         given = {name: value for name, value in options.items() if name not in without}

@@ -18,7 +18,7 @@ from worker.errors import ConfigurationError
 from worker.runtime.overrides import PARSERS, PREFIX, override
 from worker.settings import Settings, variables
 
-FUNCTIONS = {"when", "classify"}
+FUNCTIONS = {"when", "classify", "preview"}
 
 
 def push(change: object, ctx: object) -> None: ...

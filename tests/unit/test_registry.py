@@ -52,10 +52,9 @@ def test_a_module_that_is_named_twice_is_loaded_once(folder: Path) -> None:
     assert load("mine_a", "mine_a") == ["push"]
 
 
-@pytest.mark.parametrize("modules", [[], ["mine_a"]])
-def test_modules_without_a_handler_are_a_mistake(folder: Path, modules: list[str]) -> None:
+def test_modules_without_a_handler_are_a_mistake(folder: Path) -> None:
     (folder / "mine_a.py").write_text("def push(change, ctx): pass\n")
-    assert complaint(*modules).startswith("HANDOFF_HANDLERS: defines no handler")
+    assert complaint("mine_a").startswith("HANDOFF_HANDLERS: defines no handler")
 
 
 def test_a_missing_module_is_named(folder: Path) -> None:
@@ -178,3 +177,14 @@ def test_a_provider_gone_mad_does_not_fill_the_memory(folder: Path) -> None:
         if isinstance(cell.cell_contents, dict)  # type: ignore[attr-defined]
     )
     assert len(remembered) <= 1001
+
+
+def test_without_a_module_changes_are_logged(folder: Path) -> None:
+    assert load() == ["log"]
+
+
+def test_a_dry_run_of_all_calls_nobody(folder: Path) -> None:
+    (folder / "mine_a.py").write_text("from worker import handler\n@handler\ndef push(change, ctx): raise SystemExit\n")
+    spec = load_handlers(Settings(handlers=["mine_a"], dry_run=True))["push"]
+    assert spec.dry_run
+    assert spec.function.__name__ == "one"

@@ -78,6 +78,8 @@ class HandlerSpec:
     batch_wait: float = 0.1
     classify: Callable[[BaseException], object] | None = None
     breaker: Breaker | None = field(default_factory=Breaker)
+    preview: Callable[[Any], object] | None = None
+    dry_run: bool = False
     is_async: bool = False
     forward: Forward | None = None
     overridden: tuple[str, ...] = ()
@@ -119,6 +121,8 @@ class HandlerSpec:
             "batch": self.batch,
             "batch_wait": None if self.batch is None else self.batch_wait,
             "classify": self.classify is not None,
+            "preview": self.preview is not None,
+            "dry_run": self.dry_run,
             "breaker": None if self.breaker is None else str(self.breaker),
             "async": self.is_async,
             "to": None if self.forward is None else self.forward.task,

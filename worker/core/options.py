@@ -85,6 +85,14 @@ def _classify(classify: Any) -> Any:
     return classify
 
 
+def _preview(preview: Any) -> Any:
+    if preview is not None and (not callable(preview) or not takes(preview, 1)):
+        raise Unusable("must be a function of the change that answers with what would be sent")
+    if preview is not None and what_it_does(inspect.iscoroutinefunction, preview):
+        raise Unusable("must be a plain function: nobody would await an async one")
+    return preview
+
+
 def _queue(queue: Any) -> str:
     if not isinstance(queue, str) or not queue or any(c.isspace() for c in queue):
         raise Unusable("must be a queue's name without spaces")
@@ -183,6 +191,8 @@ CHECKS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "batch_wait": _batch_wait,
     "classify": _classify,
     "breaker": _breaker,
+    "preview": _preview,
+    "dry_run": _yes_or_no,
 }
 """Every option but ``name``, in the order in which they are told about."""
 
@@ -195,6 +205,7 @@ DEFAULTS: Final[Mapping[str, Any]] = dict.fromkeys(CHECKS) | {
     "unchanged": False,
     "conflate": False,
     "breaker": Breaker(),
+    "dry_run": False,
 }
 """As in the decorator. None where what it means is said elsewhere: by another option, or by the function."""
 

@@ -1,0 +1,27 @@
+"""Handlers that come with Handoff, one file each, built on nothing but what ``import worker`` gives to anybody.
+
+Each is on once its variable is set, and off until then; ``log`` is there while nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+LOG: Final = "worker.handlers.log"
+
+
+class Shipped(NamedTuple):
+    """What puts a module's handlers on: ``variable``. ``example`` is the least that works, for those who read of it."""
+
+    variable: str
+    example: Mapping[str, str]
+
+
+SHIPPED: Final[Mapping[str, Shipped]] = {}
+"""By module. ``handoff settings MODULE`` shows what each can be told."""
+
+
+def configured(variables: Mapping[str, str]) -> list[str]:
+    """The modules that ``variables`` (the environment's, names in capitals) put on."""
+    return [module for module, shipped in SHIPPED.items() if variables.get(shipped.variable, "").strip()]

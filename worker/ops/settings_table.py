@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
 from typing import Any, Final, NamedTuple, get_args
 
 from pydantic import AliasChoices, ByteSize
 from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings
 
+from worker.errors import ConfigurationError
+from worker.handlers import LOG, SHIPPED
 from worker.settings import DEFAULT_PARTITIONS, Duration, Settings
 
 _DURATION_VALIDATOR: Final = get_args(Duration)[1]
 _NONE: Final = "none"
+_REQUIRED: Final = "required"
 # What these mean when they are not set is not what their Python default looks like.
-_UNSET: Final = {"gap_wait": "auto", "broker_url": "HANDOFF_REDIS_URL", "partitions": str(DEFAULT_PARTITIONS)}
+_UNSET: Final = {
+    "gap_wait": "auto",
+    "broker_url": "HANDOFF_REDIS_URL",
+    "handlers": LOG,
+    "partitions": str(DEFAULT_PARTITIONS),
+}
 _UNITS: Final = ((86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 
 
@@ -25,18 +36,31 @@ class Row(NamedTuple):
     default: str
 
 
-def rows() -> list[Row]:
-    """All settings, in the order of their definition."""
+def rows(model: type[BaseSettings] = Settings) -> list[Row]:
+    """All settings of ``model``, in the order of their definition."""
+    prefix = str(model.model_config.get("env_prefix", ""))
     return [
-        Row(variable(name, field), field.description or "", _default(name, field))
-        for name, field in Settings.model_fields.items()
+        Row(variable(name, field, prefix), field.description or "", _default(name, field))
+        for name, field in model.model_fields.items()
     ]
 
 
-def variable(name: str, field: FieldInfo) -> str:
+def shipped_rows(name: str) -> list[Row]:
+    """The settings of a handler that comes with Handoff. Raises ``ConfigurationError`` for any other name."""
+    module = f"worker.handlers.{name}"
+    if module not in SHIPPED:
+        names = ", ".join(sorted(each.rpartition(".")[2] for each in SHIPPED))
+        raise ConfigurationError("handoff settings", f"no handler {name!r} comes with Handoff", f"there is: {names}")
+    # A handler's module wants its settings when it is imported; for a look at them an example will do.
+    os.environ.update(SHIPPED[module].example)
+    options: type[BaseSettings] = importlib.import_module(module).Options
+    return rows(options)
+
+
+def variable(name: str, field: FieldInfo, prefix: str = "HANDOFF_") -> str:
     """The environment variable of a field; the first one where it has several."""
     alias = field.validation_alias
-    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"HANDOFF_{name.upper()}"
+    return str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"{prefix}{name.upper()}"
 
 
 def as_json(table: list[Row]) -> str:
@@ -47,7 +71,7 @@ def as_markdown(table: list[Row]) -> str:
     """A Markdown table. Bars within a cell are escaped; the meaning keeps its own marks."""
     lines = ["| Setting | Default | Meaning |", "|---|---|---|"]
     for row in table:
-        default = f"`{row.default}`" if row.default != _NONE else _NONE
+        default = f"`{row.default}`" if row.default not in {_NONE, _REQUIRED} else row.default
         lines.append(f"| `{row.name}` | {default} | {row.meaning.replace('|', chr(92) + '|')} |")
     return "\n".join(lines)
 
@@ -83,11 +107,15 @@ def duration_text(seconds: float) -> str:
 def _default(name: str, field: FieldInfo) -> str:
     if name in _UNSET:
         return _UNSET[name]
+    if field.is_required():
+        return _REQUIRED
     value: Any = field.get_default(call_default_factory=True, validated_data={})
     if _DURATION_VALIDATOR in field.metadata:
         return duration_text(value)
     if isinstance(value, ByteSize):
         return value.human_readable().replace(".0", "")
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return ",".join(value) or _NONE
+    if isinstance(value, dict):
+        return ",".join(f"{name}={text}" for name, text in value.items()) or _NONE
     return _NONE if value is None else str(value)

@@ -80,6 +80,7 @@ PARSERS: Final[Mapping[str, Callable[[str], object]]] = {
     "batch": _or_nothing(_number),
     "batch_wait": seconds,
     "breaker": Breaker.parse,
+    "dry_run": _yes_or_no,
 }
 """From a variable's text to what the decorator would be given, or ``ValueError``. Functions can't be said in a text."""
 

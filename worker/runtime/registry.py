@@ -1,4 +1,4 @@
-"""Loads the handlers that ``HANDOFF_HANDLERS`` names, and routes events to them."""
+"""Loads the handlers that ``HANDOFF_HANDLERS`` names and those that are configured, and routes events to them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from worker.core.changes import Change
 from worker.core.dispatch import Route, Terms
 from worker.core.handlers import Registry
 from worker.errors import ConfigurationError
+from worker.handlers import LOG, configured
+from worker.runtime.dry_run import dry
 from worker.runtime.forward import Forwarder
 from worker.runtime.overrides import override
 from worker.settings import Settings, variables
@@ -23,7 +25,7 @@ def load_handlers(settings: Settings) -> Registry:
     Raises ``ConfigurationError`` in one line for a module that does not import, a handler that can't be used, or a
     variable that is about none of them.
     """
-    for module in settings.handlers:
+    for module in modules_of(settings):
         try:
             importlib.import_module(module)
         except ConfigurationError:
@@ -40,10 +42,16 @@ def load_handlers(settings: Settings) -> Registry:
         raise ConfigurationError(
             "HANDOFF_HANDLERS", "defines no handler", "name the modules whose functions have @handler, or route(...)"
         )
-    return {
+    found = {
         name: spec if spec.forward is None else replace(spec, function=Forwarder(settings, spec.forward))
         for name, spec in override(registered(), variables()).items()
     }
+    return {name: dry(spec) if spec.dry_run or settings.dry_run else spec for name, spec in found.items()}
+
+
+def modules_of(settings: Settings) -> list[str]:
+    """The modules to load: the user's, then those of ours that are configured; without any, the one that logs."""
+    return list(dict.fromkeys([*settings.handlers, *configured(variables())])) or [LOG]
 
 
 def _broken(module: str, error: BaseException) -> ConfigurationError:

@@ -27,9 +27,10 @@ def command(once: bool, samples: bool | None, deadline: float) -> None:
     Ctrl-C stops everything; a second one at once.
     """
     from worker.ops import dev
+    from worker.runtime.registry import modules_of
     from worker.settings import load_settings
 
-    handlers = load_settings().handlers
+    handlers = modules_of(load_settings())
     tell = handlers == dev.DEFAULT_HANDLERS if samples is None else samples
     if tell and not set(dev.DEFAULT_HANDLERS) <= set(handlers):
         raise click.UsageError("--samples needs worker.handlers.log in HANDOFF_HANDLERS, to see the changes arrive")
