@@ -37,7 +37,7 @@ def test_written_as_environment_variables_the_defaults_are_the_defaults(monkeypa
             monkeypatch.setenv(row.name, row.default)
     written = Settings().model_dump()
     monkeypatch.undo()
-    assert written == Settings().model_dump() | {"partitions": 16}
+    assert written == Settings().model_dump() | {"partitions": 16, "handlers": ["worker.handlers.log"]}
 
 
 @given(st.integers(1, 10**7).map(float) | st.integers(1, 999).map(lambda ms: ms / 1000))
