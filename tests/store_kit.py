@@ -89,8 +89,8 @@ class Partition:
     def store(self) -> SequenceStore:
         return SequenceStore(self.client, self.scripts, self.keys, self.settings)
 
-    def lanes(self, handler: str = "crm") -> LaneStore:
-        return LaneStore(self.client, self.scripts, self.keys, handler)
+    def lanes(self, handler: str = "crm", *, conflate: bool = False) -> LaneStore:
+        return LaneStore(self.client, self.scripts, self.keys, handler, conflate=conflate)
 
     def append(self, *bodies: bytes, team: str | None = None) -> list[str]:
         """What the ingress does: the bodies into the inbox."""

@@ -18,6 +18,7 @@ from redis import Redis
 from tests import servers
 from tests.cli_kit import Installation, shape
 from tests.store_kit import PATIENT, change, to
+from worker.core.dispatch import Terms
 from worker.ops.installed import Installed
 from worker.ops.status import gather
 from worker.settings import Settings
@@ -102,7 +103,9 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
         ("accepted", "unread", "held", "duplicates", "quarantined", "proofs"), "int"
     )
     deliveries |= dict.fromkeys(("released", "late", "stale", "twins", "gaps", "overflowed"), "int")
-    handler: dict[str, Any] = dict.fromkeys(("waiting", "done", "discarded", "dead", "retried", "due"), "int")
+    handler: dict[str, Any] = dict.fromkeys(
+        ("waiting", "done", "discarded", "conflated", "dead", "retried", "due"), "int"
+    )
     handler |= {"name": "str", "queue": "str", "backing_off": "int", "claimed": "int", "blocked": "int"}
     handler["circuit"] = dict.fromkeys(("open_ms", "next_try_ms", "error", "paused_ms", "paused_by"))
     handler["circuit"] |= {"state": "str", "failures": "int"}
@@ -151,6 +154,24 @@ def test_a_handler_that_no_worker_announces(installation: Installation) -> None:
     installation.settle("acme", "gone", done=1)
     installation.settle("acme", "gone", discarded=1)
     assert problems(installation) == []
+
+
+def test_what_was_conflated_is_shown_where_there_is_any(installation: Installation) -> None:
+    installation.start("crm")
+    assert "conflated" not in installation.run("status").out
+    installation.deliver("acme", *(change("acme", seq) for seq in (1, 2, 3)), route=to(Terms("crm", conflate=True)))
+    installation.of("acme").lanes("crm", conflate=True).claim(lanes=1, jobs=1, per_lane=1)
+    (line,) = [line for line in installation.run("status").out.splitlines() if line.startswith("handler")]
+    assert "conflated" in line
+    (handler,) = installation.run("status", "--json").json["handlers"]
+    assert (handler["conflated"], handler["waiting"], handler["discarded"]) == (2, 1, 0)
+    assert installation.run("audit").code == 0
+    (numbers,) = [
+        check["numbers"]
+        for check in installation.run("audit", "--json").json["checks"]
+        if check["handler"] == "crm" and check["numbers"]["routed"]
+    ]
+    assert (numbers["routed"], numbers["conflated"], numbers["waiting"]) == (3, 2, 1)
 
 
 def test_dead_letters_need_a_person(installation: Installation) -> None:

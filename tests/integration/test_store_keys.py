@@ -63,6 +63,9 @@ def everything_happens(partition: Partition) -> None:
         rated.claim(lanes=1, jobs=1, per_lane=1)
     Replays(p.client, p.settings.prefix, []).save(Plan("r", "crm", "me", 1, False, ()))
     p.client.hset(p.keys.replays, "r", "1")
+    p.sequence(change("d", 1), route=to(Terms("crm", conflate=True)))
+    crm = p.lanes().claim(lanes=10, jobs=10, per_lane=1)
+    p.lanes().settle([Settlement(crm.token, "d", action=Action.BURY, attempts=1, error="E", text="e")])
     p.append(change("a", 3))
     p.step(p.acquire(), to("crm"), policy=PATIENT)
     p.client.hset(p.keys.blocked("crm"), "b", "{}")
@@ -108,6 +111,7 @@ def test_a_key_has_one_hash_tag_whatever_the_names_in_it(value: str) -> None:
         made.claims(value),
         made.trouble(value),
         made.blocked(value),
+        made.missed(value),
         made.runner_bell(value),
         made.seen(3),
         *(getattr(made, name) for name in ("inbox", "state", "lease", "bell", "gaps", "refs", "ledger", "quarantine")),

@@ -46,16 +46,19 @@ def assignee_change(known: Owner | None, event: Envelope) -> Change:
     told by its place: (seq, time, id), the order in which events are released.
     """
     if known is None:
-        return Change(_by_value(event.assignee), None, previous_known=False)
+        return Change(kind_of(None, event.assignee, known=False), None, previous_known=False)
     if known[:3] > _place(event):
-        return Change(_by_value(event.assignee), None, previous_known=False, stale=True)
-    if known.assignee == event.assignee:
-        kind = ChangeKind.UNCHANGED
-    elif known.assignee is not None and event.assignee is not None:
-        kind = ChangeKind.REASSIGNED
-    else:
-        kind = _by_value(event.assignee)
-    return Change(kind, known.assignee, previous_known=True)
+        return Change(kind_of(None, event.assignee, known=False), None, previous_known=False, stale=True)
+    return Change(kind_of(known.assignee, event.assignee, known=True), known.assignee, previous_known=True)
+
+
+def kind_of(previous: str | None, current: str | None, *, known: bool) -> ChangeKind:
+    """What a change from ``previous`` to ``current`` is called; by ``current`` alone where the first is not known."""
+    if known and previous == current:
+        return ChangeKind.UNCHANGED
+    if known and previous is not None and current is not None:
+        return ChangeKind.REASSIGNED
+    return ChangeKind.UNASSIGNED if current is None else ChangeKind.ASSIGNED
 
 
 def overtaken(known: Owner | None, event: Envelope) -> bool:
@@ -74,7 +77,3 @@ def owner_after(event: Envelope) -> Owner:
 
 def _place(event: Envelope) -> tuple[int, int, str]:
     return event.seq, event.occurred_ms or 0, event.id
-
-
-def _by_value(assignee: str | None) -> ChangeKind:
-    return ChangeKind.UNASSIGNED if assignee is None else ChangeKind.ASSIGNED

@@ -7,8 +7,9 @@ needed before the body is looked at. It is text with single spaces, so that the 
 
 ``entry`` is the body's id in the inbox, ``shared`` 1 when other handlers have a job for the same event, ``size`` the
 body's length in bytes, by which a claim is bounded, ``marks`` one letter for the kind (or ``e``: an event without a
-change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner; a number after them counts the calls
-that failed before it was the first of its lane, which batches make (lua/settle.lua writes it).
+change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner, ``c`` for conflation's own use; a
+number after them counts the calls that failed before it was the first of its lane, which batches make
+(lua/settle.lua writes it).
 
 ``rest`` comes last because ids may hold spaces. For most handlers it is the previous owner: ``=id``, or nothing for
 nobody or unknown. A handler that conflates can join two jobs without a look at their bodies, so for it ``rest`` is
@@ -25,13 +26,13 @@ import msgspec
 from worker.core.changes import Change, ChangeKind
 from worker.core.sequencing import Released
 
-_LETTERS: Final = {
+LETTERS: Final = {
     ChangeKind.ASSIGNED: "a",
     ChangeKind.REASSIGNED: "r",
     ChangeKind.UNASSIGNED: "u",
     ChangeKind.UNCHANGED: "n",
 }
-_KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
+_KINDS: Final = {letter: kind for kind, letter in LETTERS.items()}
 
 
 class Joint(NamedTuple):
@@ -71,7 +72,7 @@ def encode(released: Released, *, shared: bool, conflate: bool = False) -> str:
     marks = "e"
     rest = ""
     if change is not None:
-        marks = _LETTERS[change.kind]
+        marks = LETTERS[change.kind]
         if change.stale:
             marks += "s"
         if change.previous_known:
@@ -79,8 +80,7 @@ def encode(released: Released, *, shared: bool, conflate: bool = False) -> str:
             if change.previous is not None:
                 rest = "=" + change.previous
         if conflate:
-            joint = (change.previous, event.assignee, event.prospect, event.id, ())
-            rest = "+" + _encode_joint(joint).decode()
+            rest = write_joint((change.previous, event.assignee, event.prospect, event.id, ()))
     if late:
         marks += "l"
     return f"{entry} {'1' if shared else '0'} {size} {event.seq} {marks} {rest}"
@@ -115,7 +115,17 @@ def decode(text: bytes) -> Job:
             raise ValueError("a job without a kind")
         previous = rest[1:] if rest else None
         if rest.startswith("+"):
-            joint = _decode_joint(rest[1:])
+            joint = read_joint(rest)
             previous = joint.previous
         change = Change(kind, previous, "k" in marks, "s" in marks)
     return Job(entry, shared == "1", int(size), int(seq), "l" in marks, change, joint, tried)
+
+
+def read_joint(rest: str) -> Joint:
+    """Of a ``rest`` that begins with "+". Raises ``ValueError`` for what ``write_joint`` did not write."""
+    return _decode_joint(rest[1:])
+
+
+def write_joint(joint: Joint | tuple[object, ...]) -> str:
+    """``joint`` as a job's ``rest``."""
+    return "+" + _encode_joint(joint).decode()

@@ -34,7 +34,7 @@ DEEP: Final = Bounds(entries=BOUNDS.entries, size=BOUNDS.size)
 _SUMS: Final = {
     "deliveries": "accepted = duplicates + quarantined + proofs + released + held + unread",
     "bodies": "in the stream = stored + held + unread",
-    "jobs": "routed = done + discarded + dead + waiting",
+    "jobs": "routed = done + discarded + conflated + dead + waiting",
 }
 
 
@@ -95,7 +95,7 @@ def checks_of(books: PartitionBooks) -> list[Check]:
         ),
     ]
     for name, book in books.handlers.items():
-        numbers = {key: getattr(book, key) for key in ("routed", "done", "discarded", "dead", "waiting")}
+        numbers = {key: getattr(book, key) for key in ("routed", "done", "discarded", "conflated", "dead", "waiting")}
         checks.append(Check("jobs", name, books.partition, book.drift, numbers, () if book.counted else ("waiting",)))
     return checks
 

@@ -60,6 +60,7 @@ class HandlerStatus:
     waiting: int = 0
     done: int = 0
     discarded: int = 0
+    conflated: int = 0
     dead: int = 0
     retried: int = 0
     due: int = 0
@@ -219,7 +220,7 @@ def _add_deliveries(total: Deliveries, books: PartitionBooks, seen: PartitionLoo
 
 
 def _add_handler(total: HandlerStatus, books: ledger.HandlerBooks, seen: HandlerLook) -> None:
-    for name in ("waiting", "done", "discarded", "dead", "retried"):
+    for name in ("waiting", "done", "discarded", "conflated", "dead", "retried"):
         setattr(total, name, getattr(total, name) + getattr(books, name))
     for name in ("due", "backing_off", "claimed", "blocked"):
         setattr(total, name, getattr(total, name) + getattr(seen, name))

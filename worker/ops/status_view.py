@@ -84,9 +84,13 @@ def _deliveries(deliveries: Deliveries, status: Status) -> Table:
 
 def _handlers(status: Status) -> Table:
     names = ["waiting", "oldest", "done", "discarded", "dead", "retried", "due", "backing off", "running", "blocked"]
+    conflated = any(handler.conflated for handler in status.handlers)  # few handlers do, and lines are narrow
+    if conflated:
+        names.insert(4, "conflated")
     shown = tables.table("handler", *names, "circuit", numbers=names)
     for handler in status.handlers:
-        numbers = [handler.done, handler.discarded, handler.dead, handler.retried, handler.due, handler.backing_off]
+        numbers = [handler.done, handler.discarded, *([handler.conflated] if conflated else [])]
+        numbers += [handler.dead, handler.retried, handler.due, handler.backing_off]
         shown.add_row(
             tables.cell(handler.name, "cyan"),
             tables.cell(handler.waiting),

@@ -30,6 +30,7 @@ def lane_store(process: Process, spec: HandlerSpec, partition: int) -> LaneStore
         spec.name,
         wide=spec.order_by != "team",
         team_rate=(0, 1) if spec.team_rate is None else (spec.team_rate.calls, stretch_ms(spec.team_rate)),
+        conflate=spec.conflate,
     )
 
 
@@ -78,11 +79,14 @@ class Rates:
         return demand(process.client, every, self._spec.name, wide=wide)
 
     def claimed(self, claim: Claim, taken: Taken, *, calls: int | None = None) -> None:
-        """Give back what was taken for lanes that somebody else got. ``calls`` is how many will be made, if it is not
-        one for each job."""
+        """Give back what was taken for lanes that somebody else got, or of which conflation left nothing. ``calls`` is
+        how many will be made, if it is not one for each job."""
         made = sum(len(lane.jobs) for lane in claim.lanes) if calls is None else calls
         if self._rate is not None:
             self._rate.give_back(taken.granted - made, taken, self._partition)
+        if self._teams is not None:
+            for lane in claim.dropped:
+                self._teams.give_back(1, lane, claim.now)
         if made:
             self._grants[claim.token] = taken, claim.now
 

@@ -207,7 +207,8 @@ class Runner:
         if room <= 0 or (active and (not executor.parallel or time.monotonic() < self._look_at)):
             return False
         jobs = most if executor.parallel else min(most, self._size)
-        per_lane = jobs
+        # Of a lane that is to be compacted nobody knows yet how many jobs it will have: many lanes rather than one.
+        per_lane = max(1, jobs // room) if self._spec.conflate else jobs
         taken = None
         if self._rates.limited:
             # One job of each lane at a time, so that every team has its turn at a scarce rate.
@@ -262,7 +263,7 @@ class Runner:
             self.ring()
         if not claim.lanes and claim.next_due is not None:
             self._ring_in(claim.next_due - claim.now)
-        return bool(claim.lanes)
+        return bool(claim.lanes) or (bool(claim.dropped) and claim.more)
 
     def _ring_in(self, milliseconds: int, *, within: float = PERIOD) -> None:
         """What is due before the sweeper would look gets a bell of its own."""

@@ -177,7 +177,7 @@ def unblock(
     """Let lanes on that are blocked because of ``why``: for each ``freed``, ``buried`` (its first job was given up),
     ``not`` (it is not blocked because of that) or ``claimed`` (somebody has it). Raises ``StoreUnavailable``."""
     touched = [keys.ready(handler), keys.claims(handler), keys.trouble(handler), keys.blocked(handler)]
-    touched += [keys.refs, keys.inbox, keys.ledger, keys.dead, keys.ends, keys.lane(handler, "")]
+    touched += [keys.refs, keys.inbox, keys.ledger, keys.dead, keys.ends, keys.lane(handler, ""), keys.missed(handler)]
     return [answer.decode() for answer in scripts.run("unblock", touched, [handler, why, int(give_up), *lanes])]
 
 

@@ -39,6 +39,8 @@ P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first         
 P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
 P:{pNN}:blocked:H      hash   lane -> JSON {why, at, by, error}: a person has to let it on until let on
+P:{pNN}:missed:H       set    "team:prospect" whose change became a dead letter, of a        until told
+                              conflating handler: nothing of them may cancel out
 P:{pNN}:refs           hash   entry id -> its users (lua/users.lua), where over one        until one is left
 P:{pNN}:archive        list   records of released events, oldest first (core/archive.py)   HANDOFF_ARCHIVE_*
 P:{pNN}:ids            hash   mark of an event id -> "entry", for one that was held        with the record
@@ -165,6 +167,9 @@ class PartitionKeys:
 
     def trouble(self, handler: str) -> str:
         return f"{self.base}:trouble:{handler}"
+
+    def missed(self, handler: str) -> str:
+        return f"{self.base}:missed:{handler}"
 
     def blocked(self, handler: str) -> str:
         return f"{self.base}:blocked:{handler}"

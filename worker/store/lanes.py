@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import redis
@@ -19,6 +19,7 @@ from worker.core.jobs import Job, decode
 from worker.core.lanes import team_of
 from worker.doorbell import BELL_LIFE_MS
 from worker.store.bodies import fetch
+from worker.store.conflation import Conflation, Found
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts, Word
 
@@ -71,13 +72,18 @@ class ClaimedLane:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What ``claim`` got: lanes under one ``token``. ``more``: other lanes are ready now. ``next_due``: server ms."""
+    """What ``claim`` got: lanes under one ``token``. ``more``: other lanes are ready now. ``next_due``: server ms.
+
+    ``dropped`` are lanes that were claimed too, and are not ours any more: conflation left nothing of them, or took up
+    the time that there was.
+    """
 
     token: int
     now: int
     more: bool
     next_due: int | None
     lanes: Sequence[ClaimedLane]
+    dropped: Sequence[str] = ()
 
 
 class Action(StrEnum):
@@ -158,8 +164,10 @@ class LaneStore:
         *,
         wide: bool = False,
         team_rate: tuple[int, int] = (0, 1),
+        conflate: bool = False,
     ) -> None:
-        """``wide``: a team may have many lanes. ``team_rate``: calls of one team in so many ms; 0 calls: any number."""
+        """``wide``: a team may have many lanes. ``team_rate``: calls of one team in so many ms; 0 calls: any number.
+        ``conflate``: lanes are compacted when they are claimed (store/conflation.py)."""
         self._client = client
         self._scripts = scripts
         self._handler = handler
@@ -171,8 +179,9 @@ class LaneStore:
         self._fill_keys = [ready, keys.runner_bell(handler), lanes]
         self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead]
-        self._settle_keys += [keys.blocked(handler), keys.ends, lanes]
+        self._settle_keys += [keys.blocked(handler), keys.ends, lanes, keys.missed(handler)]
         self._renew_keys = [ready, claims]
+        self._conflation = Conflation(client, scripts, keys, handler, LEASE_MS) if conflate else None
 
     def fill(self, jobs: int, wait_ms: int) -> int:
         """How many ms longer to wait for ``jobs`` jobs to be ready; 0 when they are, or ``wait_ms`` are over."""
@@ -183,32 +192,50 @@ class LaneStore:
         token, now, more, next_due, *found = self._scripts.run(
             "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms]
         )
+        lanes_found = [
+            Found(lane.decode(), attempt, bool(how & 1), bool(how & 2), trouble, waiting, texts)
+            for lane, attempt, how, trouble, waiting, *texts in found
+        ]
+        kept = lanes_found if self._conflation is None else self._compacted(token, lanes_found)
         return Claim(
             token=token,
             now=now,
             more=bool(more),
             next_due=int(float(next_due)) if next_due else None,
-            lanes=self._with_bodies(found),
+            lanes=self._with_bodies(kept),
+            dropped=sorted({item.lane for item in lanes_found} - {item.lane for item in kept}),
         )
 
-    def _with_bodies(self, found: Sequence[Sequence[Any]]) -> list[ClaimedLane]:
-        lanes = []
-        for lane, attempt, how, trouble, waiting, *texts in found:
-            decoded = [decode(text) for text in texts]
-            lanes.append((lane.decode(), attempt, how, trouble, waiting, decoded))
-        bodies = fetch(self._client, self._inbox, [job.entry for *_, decoded in lanes for job in decoded])
+    def _compacted(self, token: int, found: list[Found]) -> list[Found]:
+        """The lanes to go on with; no body was fetched yet, so none of an absorbed job ever is."""
+        assert self._conflation is not None
+        ready, late = self._conflation.compact(token, found)
+        if late:
+            self.settle(
+                [
+                    Settlement(token, item.lane, action=Action.RETURN, attempts=item.attempt - 1, failed=_failed(item))
+                    if item.attempt
+                    else Settlement(token, item.lane)
+                    for item in late
+                ]
+            )
+        return ready
+
+    def _with_bodies(self, found: Sequence[Found]) -> list[ClaimedLane]:
+        lanes = [(item, [decode(text) for text in item.texts]) for item in found]
+        bodies = fetch(self._client, self._inbox, [job.entry for _, decoded in lanes for job in decoded])
         return [
             ClaimedLane(
-                lane=lane,
-                attempt=attempt,
-                crashed=bool(how & 1),
-                failed=_decode_attempts(trouble) if trouble else (),
+                lane=item.lane,
+                attempt=item.attempt,
+                crashed=item.crashed,
+                failed=_failed(item),
                 # The lane says whose events these are before anybody has parsed a body.
-                jobs=_jobs(decoded, bodies, team_of(lane)),
-                waiting=waiting,
-                careful=bool(how & 2),
+                jobs=_jobs(decoded, bodies, team_of(item.lane)),
+                waiting=item.waiting,
+                careful=item.careful,
             )
-            for lane, attempt, how, trouble, waiting, decoded in lanes
+            for item, decoded in lanes
         ]
 
     def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:
@@ -223,6 +250,10 @@ class LaneStore:
         """Keep (token, lane) pairs for another lease; answers with the lanes that are no longer theirs."""
         words = [word for pair in lanes for word in pair]
         return [lane.decode() for lane in self._scripts.run("renew", self._renew_keys, [LEASE_MS, *words])]
+
+
+def _failed(item: Found) -> Sequence[Attempt]:
+    return _decode_attempts(item.trouble) if item.trouble else ()
 
 
 def _jobs(decoded: Sequence[Job], bodies: Mapping[str, bytes], team: str) -> list[ClaimedJob]:

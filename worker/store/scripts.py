@@ -24,6 +24,7 @@ NAMES: Final = (
     "audit",
     "claim",
     "commit",
+    "conflate",
     "control",
     "drop",
     "due",
@@ -50,8 +51,9 @@ Word = str | bytes | int | float
 
 
 class Code(IntEnum):
-    """The first number that ``acquire``, ``commit``, ``release`` and each lane of ``settle`` answer with."""
+    """What ``acquire``, ``commit``, ``conflate``, ``release`` and each lane of ``settle`` answer with, first."""
 
+    CHANGED = -2  # conflate
     LEASE_LOST = -1
     DONE = 0
     OK = 1
@@ -62,7 +64,7 @@ class Code(IntEnum):
 
 
 INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
-FRAGMENTS: Final = ("grants", "users")
+FRAGMENTS: Final = ("grants", "missed", "users")
 """Files that are no scripts, but parts of some."""
 
 

@@ -2,7 +2,7 @@
 -- Write what became of claimed jobs, for any number of lanes.
 --
 -- KEYS  1 ready   2 claims   3 trouble   4 refs   5 inbox   6 ledger   7 dead   8 blocked   9 ends
---       10 prefix of the handler's lane keys (same hash tag)
+--       10 prefix of the handler's lane keys (same hash tag)   11 missed
 -- ARGV  1 lease ms   2 handler
 --       then per lane: token, lane, ended, action, delay ms, attempts, trouble, error class, number of dead letters,
 --       and for each of those: attempts, trouble, error class, error text
@@ -21,10 +21,11 @@
 --
 -- A body leaves the inbox with its last user. All of a lane's outcome is written here or none of it.
 --#include users
+--#include missed
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local handler = ARGV[2]
-local users = users_of(KEYS[4], KEYS[5], KEYS[6])
+local users, missed = users_of(KEYS[4], KEYS[5], KEYS[6]), missed_of(KEYS[11])
 local counts = {done = 0, discarded = 0, dead = 0, retried = 0}
 local ends = {}
 local any_blocked = redis.call('EXISTS', KEYS[8]) == 1
@@ -34,10 +35,11 @@ local WORDS = {d = 'done', x = 'discarded', D = 'dead'}
 -- Jobs that ended and whose bodies others may need: entry, letter, attempts, size, four words each.
 local ended_jobs, entries = {}, {}
 
-local function finish(job, letter, attempts)
+local function finish(lane, job, letter, attempts)
   local entry, shared, size = string.match(job, '^(%S+) (%S+) (%S+)')
   local word = WORDS[letter]
   counts[word] = counts[word] + 1
+  missed.note(lane, job, letter)
   if letter ~= 'D' and shared == '0' then
     users.freed[#users.freed + 1] = entry
   else
@@ -91,7 +93,7 @@ while at <= #ARGV do
               'trouble', ARGV[dead + 1], 'error', ARGV[dead + 2], 'text', ARGV[dead + 3])
             dead = dead + 4
           end
-          finish(job, letter, took)
+          finish(lane, job, letter, took)
         else
           stays[#stays + 1] = kept(job, letter)
         end

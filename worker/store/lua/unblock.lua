@@ -2,7 +2,7 @@
 -- Let lanes of a handler on: those that a person paused, or those whose first job ran out of attempts.
 --
 -- KEYS  1 ready   2 claims   3 trouble   4 blocked   5 refs   6 inbox   7 ledger   8 dead   9 ends
---       10 prefix of the handler's lane keys (same hash tag)
+--       10 prefix of the handler's lane keys (same hash tag)   11 missed
 -- ARGV  1 handler   2 why they are: "paused" or "exhausted"   3 "1" to give up the first job of each   then the lanes
 -- Returns  a word per lane
 --          freed     it is due now, if it has jobs; the first job of one that was exhausted has all its attempts again
@@ -10,10 +10,12 @@
 --          not       it is not blocked for that reason (any more): nothing was written
 --          claimed   somebody has it now, so its first job can't be given up: nothing was written
 --#include users
+--#include missed
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local users = users_of(KEYS[5], KEYS[6], KEYS[7])
 local handler, buried, result = ARGV[1], 0, {}
+local missed = missed_of(KEYS[11])
 
 -- The class and the text of the last of the failed attempts, as store/lanes.py writes them: number, time, class, text.
 local function last_error(trouble)
@@ -31,6 +33,7 @@ local function bury(lane, job, attempts, facts)
   if users.move(entry, 1, DEAD, nil, size) then
     redis.call('HSET', KEYS[9], entry .. ' ' .. handler, string.format('dead %.0f %s', now, attempts))
   end
+  missed.note(lane, job, 'D')
   buried = buried + 1
 end
 
@@ -53,6 +56,8 @@ for at = 4, #ARGV do
     if job then
       bury(lane, job, attempts, facts)
       careful = math.max(0, careful - 1)
+    elseif holder == '0' and facts.why == 'exhausted' then
+      careful = math.max(1, careful) -- it was tried, and may have been applied: conflation has to leave it as it is
     end
     if facts.why == 'exhausted' and holder == '0' then
       redis.call('HDEL', KEYS[3], lane)
