@@ -255,6 +255,8 @@ class Runner:
         active = self._active
         self._look_at = 0.0 if claim.more else time.monotonic() + CLAIM_AGAIN
         begun = self._begin(claim)
+        if claim.dropped and not begun:
+            self._size = min(self._size * 4, MOST_CLAIM)  # conflation left nothing to do: it costs the handler no time
         self._alone.start(begun)
         active += begun
         self._held.lanes = tuple(active)
