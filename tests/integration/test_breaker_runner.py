@@ -270,17 +270,19 @@ def test_a_job_that_is_alone_and_can_only_fail_is_given_up_after_a_day(
     assert (books.dead, books.waiting) == (1, 0)
 
 
-def test_a_probe_that_meets_what_needs_no_call_goes_on_to_the_next(world: Make) -> None:
+def test_a_probe_that_meets_what_needs_no_call_goes_on_to_the_next(world: Make, logs: list[Any]) -> None:
     """A filter that says no proves nothing of the far side: it takes a call to close."""
-    w = world(down, when=lambda subject: subject.seq > 5)
-    fill(w, "ab", 5)
-    w.partition.sequence(*(change(team, 6) for team in "ab"))
+    w = world(down, when=lambda subject: subject.team_id != "filtered")
+    fill(w, "ab", 1)
     w.live(30)
     assert w.circuit.opened
-    assert w.partition.balanced("crm").handlers["crm"].discarded == 10
+    w.partition.sequence(*(change("filtered", seq) for seq in range(1, 6)))
+    w.live(900)  # between them, those that do call have their turns
+    assert w.partition.balanced("crm").handlers["crm"].discarded == 5
+    assert events(logs, "circuit_closed") == []
     w.act = fine
-    w.live(60)
-    assert w.done == [("b", 6), ("a", 6)] or w.done == [("a", 6), ("b", 6)]
+    w.live(120)
+    assert sorted(w.done) == [("a", 1), ("b", 1)]
 
 
 def test_a_probe_that_finds_nothing_to_do_is_given_back(world: Make) -> None:
@@ -383,14 +385,23 @@ def test_a_handler_that_works_writes_nothing_and_asks_seldom(world: Make, monkey
     reads: list[int] = []
     read = ControlStore.read
     monkeypatch.setattr(ControlStore, "read", lambda self: (reads.append(1), read(self))[1])
+    control = f"{w.partition.settings.prefix}:control:{{crm}}"
+    monkeypatch.setattr(gate, "FRESH", 0.0)  # asks, and tells, whenever it can
+    fill(w, "ab", 50)
+    w.run()
+    assert len(w.done) == 100
+    assert len(reads) > 1
+    assert w.partition.client.exists(control) == 0
     monkeypatch.setattr(gate, "FRESH", 3600.0)
-    fill(w, "abcdefgh", 50)
+    w.done.clear()
+    reads.clear()
+    w.partition.sequence(*(change(team, seq) for seq in range(51, 101) for team in "abcdefgh"))
     process = w.process()
     for _ in range(20):
         Runner(process, w.spec, 1).run()
     assert len(w.done) == 400
     assert len(reads) == 1
-    assert w.partition.client.exists(f"{w.partition.settings.prefix}:control:{{crm}}") == 0
+    assert w.partition.client.exists(control) == 0
 
 
 def test_successes_are_told_while_a_failure_is_in_mind(world: Make) -> None:
@@ -399,6 +410,24 @@ def test_successes_are_told_while_a_failure_is_in_mind(world: Make) -> None:
     w.run()
     assert w.circuit.row == 1
     w.act = fine
+    w.partition.sequence(change("b", 1))
+    w.run()
+    assert (w.circuit.row, w.circuit.buckets[-1].ok) == (0, 1)
+
+
+def test_what_needed_no_call_is_no_success_and_what_the_handler_discards_is(world: Make) -> None:
+    w = world(down, when=lambda subject: subject.team_id != "filtered")
+    fill(w, "a", 1)
+    w.run()
+    w.partition.sequence(change("filtered", 1))
+    w.run()
+    assert w.partition.balanced("crm").handlers["crm"].discarded == 1
+    assert w.circuit.row == 1
+
+    def act(subject: AssigneeChange, ctx: Context) -> None:
+        raise Discard("the CRM does not know it")
+
+    w.act = act
     w.partition.sequence(change("b", 1))
     w.run()
     assert (w.circuit.row, w.circuit.buckets[-1].ok) == (0, 1)
@@ -426,7 +455,9 @@ def test_the_sweeper_wakes_for_the_end_of_the_pause_and_rings_for_one_probe(
         w.partition.client.delete(other.keys.runner_bell("crm"))
     sweeper._bell = type("Bell", (), {"ring_runner": lambda self, name, queue, partition: rung.append(partition)})()
     sweeper._bell.ring_sequencer = lambda partition: None  # type: ignore[attr-defined]
-    sweeper.sweep()
-    sweeper.sweep()
+    for _ in range(2):
+        sweeper.sweep()
+        for partition in range(4):
+            w.partition.client.delete(type(w.partition.keys)(w.partition.keys.prefix, partition).runner_bell("crm"))
     assert len(rung) == 2
     assert len(set(rung)) == 2
