@@ -119,3 +119,12 @@ def late(event: Event, ctx: Context) -> None:
     while ctx.attempt == 1 and not client().exists("be late"):
         time.sleep(0.02)
     note(event, ctx, "end")
+
+
+@handler(on="rough.pair", attempts=9)
+def pair(event: Event, ctx: Context) -> None:
+    """Ends when two of its calls run at once: it takes two processes that have nothing else to do."""
+    client().sadd("pair", event.team_id)
+    while client().scard("pair") < 2:
+        time.sleep(0.02)
+    note(event, ctx, "end")
