@@ -1,7 +1,12 @@
-"""An installation filled through the real store code, and the real command run against it in a process of its own."""
+"""An installation filled through the real store code, and the real command run against it.
+
+Most tests call the command in their own process, for a Python that starts takes most of a second; test_cli_process.py
+holds that a process of its own answers the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import redis
 from click.testing import CliRunner
@@ -18,8 +24,8 @@ from tests.store_kit import AT_ONCE, Partition, to
 from worker.core.dispatch import Route
 from worker.core.handlers import define
 from worker.core.sequencing import Policy
-from worker.ops.cli import main
-from worker.settings import Settings, load_settings
+from worker.ops import cli
+from worker.settings import Settings, load_settings, variables
 from worker.store.client import connect
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
@@ -47,12 +53,34 @@ class Ran:
         return json.loads(self.out)
 
 
-def run(*arguments: str, folder: Path, **environment: str) -> Ran:
-    """``handoff ...`` as a user runs it. ``folder`` is where: not the checkout, whose .env is nobody's business."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")} | environment
+def run(*arguments: str, folder: Path, typed: str = "", **environment: str) -> Ran:
+    """``handoff ...`` as a user runs it. ``folder`` is where: not the checkout, whose .env is nobody's business.
+
+    ``typed`` is what it reads from standard input.
+    """
+    with mock.patch.dict(os.environ, _environment(environment), clear=True), contextlib.chdir(folder):
+        _forget_settings()
+        done = CliRunner().invoke(cli.main, arguments, typed, prog_name="handoff", catch_exceptions=False)
+        _forget_settings()
+    return Ran(done.exit_code, done.stdout, done.stderr)
+
+
+def run_process(*arguments: str, folder: Path, **environment: str) -> Ran:
+    """The same in a process of its own."""
     command = [sys.executable, "-m", "worker.ops.cli", *arguments]
+    env = _environment(environment)
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
     return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def _environment(told: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("HANDOFF_")} | dict(told)
+
+
+def _forget_settings() -> None:
+    """Settings are read once in a process."""
+    for read in (load_settings, variables):
+        read.cache_clear()
 
 
 @dataclass
@@ -103,22 +131,14 @@ class Installation:
         failed = [Attempt(number, 1, error, text) for number in (1, 2, 3)]
         self.settle(team, handler, action=Action.BURY, attempts=3, failed=failed, error=error, text=text)
 
-    def run(self, *arguments: str, **environment: str) -> Ran:
-        return run(*arguments, folder=self.folder, **self.environment | environment)
+    def run(self, *arguments: str, typed: str = "", **environment: str) -> Ran:
+        return run(*arguments, folder=self.folder, typed=typed, **self.environment | environment)
 
     def call(self, *arguments: str, typed: str = "") -> Ran:
-        """As ``run``, within this process: a hundredth of the time. ``typed`` is what it reads from standard input."""
-        load_settings.cache_clear()
-        before = Path.cwd()
-        os.chdir(self.folder)
-        try:
-            done = CliRunner(env=self.environment).invoke(main, list(arguments), typed, prog_name="handoff")
-        finally:
-            os.chdir(before)
-            load_settings.cache_clear()
-        if done.exception is not None and not isinstance(done.exception, SystemExit):
-            raise done.exception
-        return Ran(done.exit_code, done.stdout, done.stderr)
+        return self.run(*arguments, typed=typed)
+
+    def run_process(self, *arguments: str) -> Ran:
+        return run_process(*arguments, folder=self.folder, **self.environment)
 
     def names(self) -> set[bytes]:
         return set(self.client.scan_iter(match=f"{self.settings.prefix}:*"))

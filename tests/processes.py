@@ -15,13 +15,13 @@ from pathlib import Path
 DEADLINE = 20.0  # seconds; long, for machines that have other things to do: only a failing test ever waits it out
 
 
-def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:
-    """Poll ``condition`` until it holds. Fails, naming ``what``, when it does not by ``deadline`` seconds."""
+def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE, pause: float = 0.01) -> None:
+    """Poll ``condition`` each ``pause`` seconds. Fails, naming ``what``, when it does not hold by ``deadline``."""
     end = time.monotonic() + deadline
     while not condition():
         if time.monotonic() > end:
             raise AssertionError(f"not within {deadline:g} s: {what}")
-        time.sleep(0.01)
+        time.sleep(pause)
 
 
 class Process:

@@ -60,21 +60,26 @@ class Road:
     def books(self) -> list[ledger.PartitionBooks]:
         """Every partition, counted."""
         with connect(self.settings) as client:
-            handlers = list(installation.known_handlers(client, self.settings))
-            partitions = installation.stored_partitions(client, self.settings) or 0
-            scripts = Scripts(client)
-            return [ledger.take(scripts, PartitionKeys(self.settings.prefix, p), handlers) for p in range(partitions)]
+            return self._books(client, Scripts(client))
+
+    def _books(self, client: redis.Redis, scripts: Scripts) -> list[ledger.PartitionBooks]:
+        handlers = list(installation.known_handlers(client, self.settings))
+        partitions = installation.stored_partitions(client, self.settings) or 0
+        return [ledger.take(scripts, PartitionKeys(self.settings.prefix, p), handlers) for p in range(partitions)]
 
     def wait_until_done(self) -> None:
         """Until nothing is unread, held or waiting any more."""
+        with connect(self.settings) as client:
+            scripts = Scripts(client)
 
-        def done() -> bool:
-            books = self.books()
-            return bool(books) and not any(
-                b.unread + b.held + sum(h.waiting for h in b.handlers.values()) for b in books
-            )
+            def done() -> bool:
+                books = self._books(client, scripts)
+                return bool(books) and not any(
+                    b.unread + b.held + sum(h.waiting for h in b.handlers.values()) for b in books
+                )
 
-        until(done, "the work ends", DEADLINE)
+            # Counting takes the processor from the workers who are to end.
+            until(done, "the work ends", DEADLINE, pause=0.1)
 
 
 @contextmanager
