@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -182,6 +183,7 @@ def test_a_wrong_answer_is_the_author_s_error_and_nothing_is_done(
     assert (books.done, books.discarded, books.dead, books.waiting) == (0, 0, 0, 4)
     troubles = partition.client.hvals(partition.keys.trouble("crm"))
     assert [b"TypeError" in trouble and b"answered" in trouble for trouble in troubles] == [True, True]
+    assert partition.client.hvals(partition.keys.claims("crm")) == [b"0 1 0 0"] * 2, "tried again, and together"
 
 
 @KINDS
@@ -195,6 +197,8 @@ def test_a_failure_behind_another_has_exactly_its_attempts(
         (seq, n) for seq in (4, 5) for n in (1, 2, 3)
     ] + [(6, 1)]
     assert sorted(dead(partition)) == [("a2", 3, "Retry"), ("a4", 3, "Retry"), ("a5", 3, "Retry")]
+    letters = [flat for _, flat in partition.client.xrange(partition.keys.dead)]
+    assert not any(b"WorkerLost" in word for flat in letters for word in flat), "no call of theirs was lost"
 
 
 def test_an_overtaken_change_is_discarded_and_one_of_another_prospect_is_not(partition: Partition) -> None:
@@ -222,6 +226,18 @@ def test_a_handler_of_all_changes_gets_an_overtaken_one_again_and_is_told(partit
     assert partition.balanced("crm").handlers["crm"].done == 3
 
 
+def test_a_handler_of_events_is_told_that_later_ones_came_before(partition: Partition) -> None:
+    seen = []
+
+    def handle(events: list[Any], ctx: BatchContext) -> object:
+        seen.extend((event.seq, event.late) for event in events)
+        return [Retry() if event.seq == 1 and n == 1 else None for event, n in zip(events, ctx.attempts, strict=True)]
+
+    partition.sequence(change("a", 1), change("a", 2), route=to("crm"))
+    answer(partition, inline(handle, on="*"))
+    assert seen == [(1, False), (2, False), (1, True)]
+
+
 class Refused(Exception):
     """A far side that names no culprit."""
 
@@ -230,8 +246,16 @@ class Refused(Exception):
         super().__init__(f"{status}")
 
 
-@KINDS
-@pytest.mark.parametrize("error", [Refused(400), ValueError("a bug"), DeadLetter("no")])
+@pytest.mark.parametrize(
+    ("made", "error"),
+    [
+        (inline, Refused(400)),
+        (inline, ValueError("a bug")),
+        (inline, DeadLetter("no")),
+        (threads, Refused(400)),
+        (loop, Refused(400)),
+    ],
+)
 def test_one_bad_change_does_not_take_its_call_with_it(
     partition: Partition, made: Callable[..., HandlerSpec], error: Exception
 ) -> None:
@@ -352,6 +376,40 @@ def test_a_poisonous_change_is_found_out_alone_and_nobody_else_is_charged(
         assert calls.of(team) == [(1, 1), (2, 1), (3, 1)] * 2
     assert dead(partition) == [("c2", 3, "WorkerLost")]
     assert partition.books("crm").handlers["crm"].done == 14
+
+
+def test_what_lost_its_process_is_called_with_nothing_beside_it(partition: Partition) -> None:
+    fill(partition, "abcd", (1, 2))
+    partition.lanes().claim(lanes=10, jobs=10, per_lane=10)  # by somebody who then dies
+    partition.expire_claims()
+    calls, beside, running, most = Calls(), threading.Event(), [], []
+
+    def handle(changes: list[AssigneeChange], ctx: BatchContext) -> None:
+        running.append(1)
+        most.append(len(running))
+        if len(running) > 1:
+            beside.set()
+        beside.wait(0.05)  # long enough for another to begin, if any may
+        calls(changes, ctx)
+        running.pop()
+
+    answer(partition, threads(handle))
+    assert set(calls.sizes) == {1}
+    assert set(most) == {1}
+    assert partition.balanced("crm").handlers["crm"].done == 8
+
+
+def test_calls_of_earlier_runs_count_against_the_concurrency(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(partition, "ab", (1,))
+    process, _ = process_of(partition, spec := threads(calls := Calls()))
+    monkeypatch.setattr(process.lingering, "lanes", lambda handler: 30)
+    Runner(process, spec, partition.keys.partition).run()
+    assert calls.made == []
+    monkeypatch.setattr(process.lingering, "lanes", lambda handler: 20)
+    Runner(process, spec, partition.keys.partition).run()
+    assert calls.sizes == [2]
 
 
 def test_a_call_waits_to_be_filled_and_no_process_waits_with_it(partition: Partition) -> None:

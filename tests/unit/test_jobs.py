@@ -95,3 +95,11 @@ def test_a_revived_job_is_the_same_but_late(change: Change, late: bool, conflate
     before, after = decode(text), decode(revived(text, stale=stale))
     assert after == before._replace(shared=True, late=True, change=change._replace(stale=change.stale or stale))
     assert revived(revived(text, stale=stale), stale=stale) == revived(text, stale=stale)
+
+
+def test_calls_that_failed_behind_others_are_counted_in_the_text_and_begin_anew_when_it_is_revived() -> None:
+    for text, tried in ((b"1-0 0 9 7 rk12 =m1 2", 12), (b"1-0 0 9 7 e3 ", 3), (b"1-0 0 9 7 rk =m1 2", 0)):
+        job = decode(text)
+        assert (job.tried, job.change and job.change.previous) == (tried, None if b" e" in text else "m1 2")
+        assert (again := decode(revived(text, stale=True))).tried == 0
+        assert again.late
