@@ -134,9 +134,6 @@ class Installation:
     def run(self, *arguments: str, typed: str = "", **environment: str) -> Ran:
         return run(*arguments, folder=self.folder, typed=typed, **self.environment | environment)
 
-    def call(self, *arguments: str, typed: str = "") -> Ran:
-        return self.run(*arguments, typed=typed)
-
     def run_process(self, *arguments: str) -> Ran:
         return run_process(*arguments, folder=self.folder, **self.environment)
 

@@ -35,7 +35,7 @@ def busy(installation: Installation) -> Installation:
 
 
 def listed(installation: Installation, *arguments: str) -> list[tuple[str, str]]:
-    ran = installation.call("lanes", "list", "--json", *arguments)
+    ran = installation.run("lanes", "list", "--json", *arguments)
     assert (ran.code, ran.err) == (0, "")
     return [(lane["lane"], lane["state"]) for lane in ran.json["lanes"]]
 
@@ -46,10 +46,10 @@ def what_was_done(installation: Installation) -> list[tuple[str, int]]:
 
 
 def test_those_that_need_a_person_come_first(busy: Installation) -> None:
-    busy.call("lanes", "pause", "mail", "delta")
+    busy.run("lanes", "pause", "mail", "delta")
     assert listed(busy) == [("acme", "blocked"), ("delta", "paused"), ("beta", "backing off"), ("gamma", "due")]
-    assert busy.call("lanes", "list", "--limit", "2", "--json").json["more"] is True
-    out = busy.call("lanes", "list").out
+    assert busy.run("lanes", "list", "--limit", "2", "--json").json["more"] is True
+    out = busy.run("lanes", "list").out
     assert "secret" not in out
     (row,) = [line.split() for line in out.splitlines() if "acme" in line]
     assert row[:3] == ["crm", "acme", "2"]
@@ -75,7 +75,7 @@ def test_filters(busy: Installation, arguments: list[str], expected: list[str]) 
 
 
 def test_the_shape_of_the_json(busy: Installation) -> None:
-    document: Any = busy.call("lanes", "list", "--blocked", "--json").json
+    document: Any = busy.run("lanes", "list", "--blocked", "--json").json
     words = dict.fromkeys(("handler", "lane", "team", "state", "error"), "str")
     numbers = dict.fromkeys(("partition", "waiting", "oldest", "attempts"), "int")
     blocked = {"why": "str", "at": "int", "by": "str"}
@@ -83,13 +83,13 @@ def test_the_shape_of_the_json(busy: Installation) -> None:
 
 
 def test_a_lane_is_paused_and_resumed(busy: Installation) -> None:
-    assert busy.call("lanes", "pause", "crm", "gamma").out == "1 of 1 lane paused.\n"
-    assert "1 paused or blocked before" in busy.call("lanes", "pause", "crm", "gamma").out
+    assert busy.run("lanes", "pause", "crm", "gamma").out == "1 of 1 lane paused.\n"
+    assert "1 paused or blocked before" in busy.run("lanes", "pause", "crm", "gamma").out
     assert listed(busy, "--paused") == [("gamma", "paused")]
     claim = busy.of("gamma").lanes().claim(lanes=9, jobs=9, per_lane=9)
     assert "gamma" not in {lane.lane for lane in claim.lanes}
-    assert busy.call("lanes", "resume", "crm", "gamma").code == 0
-    ran = busy.call("lanes", "resume", "crm", "gamma")
+    assert busy.run("lanes", "resume", "crm", "gamma").code == 0
+    ran = busy.run("lanes", "resume", "crm", "gamma")
     assert (ran.code, "1 not paused" in ran.out) == (1, True)
     assert listed(busy, "--paused") == []
     assert [what for what, count in what_was_done(busy) if count] == ["lanes pause", "lanes resume"]
@@ -98,40 +98,40 @@ def test_a_lane_is_paused_and_resumed(busy: Installation) -> None:
 
 def test_all_lanes_of_a_team_are_paused_after_a_question(busy: Installation) -> None:
     busy.deliver("zeta", *(change("zeta", seq, prospect=f"p{seq}") for seq in (1, 2)), route=BY_PROSPECT)
-    refused = busy.call("lanes", "pause", "crm", "--team", "zeta")
+    refused = busy.run("lanes", "pause", "crm", "--team", "zeta")
     assert (refused.code, refused.out) == (2, "")
     assert "3 lanes to pause, and nobody to ask" in refused.err
-    assert busy.call("lanes", "pause", "crm", "--team", "zeta", "--dry-run", "--json").json["matched"] == 3
-    assert busy.call("lanes", "pause", "crm", "--team", "zeta", "--yes").code == 0
+    assert busy.run("lanes", "pause", "crm", "--team", "zeta", "--dry-run", "--json").json["matched"] == 3
+    assert busy.run("lanes", "pause", "crm", "--team", "zeta", "--yes").code == 0
     expected = [("zeta", "paused"), ("zeta:p1", "paused"), ("zeta:p2", "paused")]
     assert sorted(listed(busy, "--team", "zeta")) == sorted(listed(busy, "--paused")) == expected
-    assert busy.call("lanes", "resume", "crm", "--all", "--yes", "--json").json["freed"] == 3
+    assert busy.run("lanes", "resume", "crm", "--all", "--yes", "--json").json["freed"] == 3
     assert listed(busy, "--paused") == []
 
 
 def test_a_blocked_lane_is_unblocked_or_its_first_job_given_up(busy: Installation) -> None:
-    ran = busy.call("lanes", "resume", "crm", "acme")
+    ran = busy.run("lanes", "resume", "crm", "acme")
     assert (ran.code, "handoff lanes unblock" in ran.out) == (1, True)
-    assert busy.call("lanes", "unblock", "crm", "acme").code == 0
+    assert busy.run("lanes", "unblock", "crm", "acme").code == 0
     assert ("acme", "due") in listed(busy)
     busy.settle("acme", action=Action.BLOCK, attempts=2, failed=FAILED, error="app.Down")
-    assert busy.call("lanes", "unblock", "crm", "--error", "Other", "--yes", "--json").json["matched"] == 0
-    ran = busy.call("lanes", "unblock", "crm", "--error", "Down", "--give-up", "--yes")
+    assert busy.run("lanes", "unblock", "crm", "--error", "Other", "--yes", "--json").json["matched"] == 0
+    ran = busy.run("lanes", "unblock", "crm", "--error", "Down", "--give-up", "--yes")
     assert (ran.code, ran.out) == (0, "1 of 1 lane unblocked: the first job is a dead letter.\n")
     assert busy.of("acme").seqs_in("crm", "acme") == [2]
-    (letter,) = busy.call("dead", "list", "--json").json["dead"]
+    (letter,) = busy.run("dead", "list", "--json").json["dead"]
     assert (letter["seq"], letter["error"], letter["attempts"]) == (1, "app.Down", 2)
     busy.of("acme").balanced()
 
 
 def test_a_handler_that_nobody_has_is_wrong_usage(busy: Installation) -> None:
     for verb in ("pause", "resume", "unblock"):
-        ran = busy.call("lanes", verb, "cmr", "acme")
+        ran = busy.run("lanes", verb, "cmr", "acme")
         assert (ran.code, ran.out) == (2, "")
         assert ran.err == "Error: HANDLER: no worker announced a handler 'cmr' (there is: crm, mail)\n"
-        assert "say which" in busy.call("lanes", verb, "crm").err
+        assert "say which" in busy.run("lanes", verb, "crm").err
 
 
 def test_none_is_said_so(installation: Installation) -> None:
     installation.start("crm")
-    assert installation.call("lanes", "list").out == "No lane matches.\n"
+    assert installation.run("lanes", "list").out == "No lane matches.\n"

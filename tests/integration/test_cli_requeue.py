@@ -31,32 +31,32 @@ def odd(installation: Installation) -> Installation:
 
 
 def ids(installation: Installation, *arguments: str) -> list[str]:
-    ran = installation.call("quarantine", "list", "--json", "--oldest-first", *arguments)
+    ran = installation.run("quarantine", "list", "--json", "--oldest-first", *arguments)
     return [found["id"] for found in ran.json["quarantine"]]
 
 
 def test_a_delivery_is_shown_without_its_body_unless_asked_for(odd: Installation) -> None:
     old, beta, gamma = ids(odd)
-    ran = odd.call("quarantine", "show", old)
+    ran = odd.run("quarantine", "show", old)
     assert (ran.code, "secret" in ran.out) == (0, False)
     for words in ("acme-1", "too_old", "needs --force"):
         assert words in ran.out
-    assert "would bring it back here" in odd.call("quarantine", "show", beta).out
-    assert "secret not json" in odd.call("quarantine", "show", beta, "--show-body").out
-    assert "retry" not in odd.call("quarantine", "show", gamma).out
-    document = odd.call("quarantine", "show", old, "--json", "--show-body").json
+    assert "would bring it back here" in odd.run("quarantine", "show", beta).out
+    assert "secret not json" in odd.run("quarantine", "show", beta, "--show-body").out
+    assert "retry" not in odd.run("quarantine", "show", gamma).out
+    document = odd.run("quarantine", "show", old, "--json", "--show-body").json
     words = {"id", "event_id", "team", "reason", "detail", "body"}
     assert shape(document) == dict.fromkeys(words, "str") | dict.fromkeys({"arrived", "at", "size"}, "int") | {
         "readable": "bool"
     }
-    assert odd.call("quarantine", "show", "0:5-5").code == 1
+    assert odd.run("quarantine", "show", "0:5-5").code == 1
 
 
 def test_only_what_can_be_helped_is_retried_and_the_rest_is_said(odd: Installation) -> None:
-    assert odd.call("quarantine", "retry", "--all").code == 2
-    dry = odd.call("quarantine", "retry", "--all", "--dry-run", "--json").json
+    assert odd.run("quarantine", "retry", "--all").code == 2
+    dry = odd.run("quarantine", "retry", "--all", "--dry-run", "--json").json
     assert (dry["retried"], dry["unreadable"], dry["doubtful"]) == (1, 1, 1)
-    ran = odd.call("quarantine", "retry", "--all", "--yes")
+    ran = odd.run("quarantine", "retry", "--all", "--yes")
     assert ran.code == 1
     assert ran.out.startswith("1 of 3 quarantined deliveries retried.\n1 left: this version")
     assert "1 left: they may be duplicates" in ran.out
@@ -69,7 +69,7 @@ def test_only_what_can_be_helped_is_retried_and_the_rest_is_said(odd: Installati
 
 
 def test_a_person_may_insist(odd: Installation) -> None:
-    ran = odd.call("quarantine", "retry", "--all", "--yes", "--force", "--json")
+    ran = odd.run("quarantine", "retry", "--all", "--yes", "--force", "--json")
     assert (ran.code, ran.json["retried"]) == (0, 3)
     for team in ("acme", "beta", "gamma"):
         odd.of(team).sequence(policy=OLD)
@@ -82,8 +82,8 @@ def test_a_person_may_insist(odd: Installation) -> None:
     ("arguments", "left"), [(["--reason", "not_json"], 2), (["--team", "acme"], 2), (["--newer-than", "1h"], 0)]
 )
 def test_filters_choose_what_is_dropped(odd: Installation, arguments: list[str], left: int) -> None:
-    assert odd.call("quarantine", "drop", *arguments).code == 2
-    ran = odd.call("quarantine", "drop", "--yes", *arguments)
+    assert odd.run("quarantine", "drop", *arguments).code == 2
+    ran = odd.run("quarantine", "drop", "--yes", *arguments)
     assert (ran.code, len(ids(odd))) == (0, left)
     for team in ("acme", "beta", "gamma"):
         odd.of(team).balanced()
@@ -91,6 +91,6 @@ def test_filters_choose_what_is_dropped(odd: Installation, arguments: list[str],
 
 def test_named_deliveries_need_no_question_and_are_gone_the_second_time(odd: Installation) -> None:
     place = ids(odd)[0]
-    assert odd.call("quarantine", "drop", place).out == "1 of 1 quarantined delivery dropped.\n"
-    ran = odd.call("quarantine", "drop", place)
+    assert odd.run("quarantine", "drop", place).out == "1 of 1 quarantined delivery dropped.\n"
+    ran = odd.run("quarantine", "drop", place)
     assert (ran.code, ran.out) == (1, "None of them is there (any more).\n")

@@ -27,7 +27,7 @@ def buried(installation: Installation) -> Installation:
 
 
 def ids(installation: Installation, *arguments: str) -> list[str]:
-    ran = installation.call("dead", "list", "--json", "--oldest-first", *arguments)
+    ran = installation.run("dead", "list", "--json", "--oldest-first", *arguments)
     return [letter["id"] for letter in ran.json["dead"]]
 
 
@@ -46,19 +46,19 @@ def line(ran: Ran) -> str:
 
 def test_a_letter_is_shown_without_texts_and_body_unless_asked_for(buried: Installation) -> None:
     first = ids(buried)[0]
-    plain = buried.call("dead", "show", first)
+    plain = buried.run("dead", "show", first)
     assert (plain.code, plain.err) == (0, "")
     assert "secret" not in plain.out
     for words in ("acme-1", "prospect.assigneeChanged", "crm.Rejected", "3 "):
         assert words in plain.out
-    whole = buried.call("dead", "show", first, "--show-text", "--show-body")
+    whole = buried.run("dead", "show", first, "--show-text", "--show-body")
     assert "secret text" in whole.out
     assert '"externalId": "secret-bio-1"' in whole.out
-    assert "secret" not in buried.call("dead", "show", first, "--json").out
+    assert "secret" not in buried.run("dead", "show", first, "--json").out
 
 
 def test_the_shape_of_a_shown_letter(buried: Installation) -> None:
-    document: Any = buried.call("dead", "show", ids(buried)[0], "--json", "--show-text", "--show-body").json
+    document: Any = buried.run("dead", "show", ids(buried)[0], "--json", "--show-text", "--show-body").json
     words = {"id", "event_id", "type", "team", "handler", "lane", "kind", "error", "text", "body"}
     numbers = {"seq", "arrived", "at", "attempts", "size"}
     expected: dict[str, Any] = dict.fromkeys(words, "str") | dict.fromkeys(numbers, "int")
@@ -69,17 +69,17 @@ def test_the_shape_of_a_shown_letter(buried: Installation) -> None:
 
 def test_what_is_not_there_is_said_with_exit_code_1(buried: Installation) -> None:
     for place in ("1:5-5", "77:5-5"):
-        ran = buried.call("dead", "show", place)
+        ran = buried.run("dead", "show", place)
         assert (ran.code, ran.out) == (1, "")
         assert "no dead letter of this id" in ran.err
-        ran = buried.call("dead", "retry", place)
+        ran = buried.run("dead", "retry", place)
         assert (ran.code, ran.out) == (1, "None of them is there (any more).\n")
-    assert "for instance 3:1700000000000-0" in line(buried.call("dead", "show", "acme-1"))
+    assert "for instance 3:1700000000000-0" in line(buried.run("dead", "show", "acme-1"))
 
 
 def test_named_letters_are_retried_without_a_question_and_it_is_recorded(buried: Installation) -> None:
     first = ids(buried, "--team", "acme")[0]
-    ran = buried.call("dead", "retry", first)
+    ran = buried.run("dead", "retry", first)
     assert (ran.code, ran.out, ran.err) == (0, "1 of 1 dead letter retried.\n", "")
     assert waiting(buried, "acme") == [1]
     buried.of("acme").balanced("crm", "mail", "old")
@@ -90,15 +90,15 @@ def test_named_letters_are_retried_without_a_question_and_it_is_recorded(buried:
         {"ids": [first], "result": {"matched": 1, "retried": 1}},
     )
     assert "@" in done.who
-    again = buried.call("dead", "retry", first, ids(buried, "--handler", "mail")[0], "--json")
+    again = buried.run("dead", "retry", first, ids(buried, "--handler", "mail")[0], "--json")
     assert again.code == 1
     assert (again.json["missing"], again.json["retried"], again.json["matched"]) == (1, 1, 1)
 
 
 def test_many_are_not_touched_where_nobody_can_be_asked(buried: Installation) -> None:
-    found = line(buried.call("dead", "retry", "--handler", "crm"))
+    found = line(buried.run("dead", "retry", "--handler", "crm"))
     assert found.startswith("Error: --yes: 2 dead letters to retry, and nobody to ask")
-    assert line(buried.call("dead", "drop", "--all", "--json")).startswith("Error: --yes: 4 dead letters to drop")
+    assert line(buried.run("dead", "drop", "--all", "--json")).startswith("Error: --yes: 4 dead letters to drop")
     assert len(ids(buried)) == 4
     assert recorded(buried) == []
 
@@ -108,17 +108,17 @@ def test_many_are_not_touched_where_nobody_can_be_asked(buried: Installation) ->
 )
 def test_what_it_is_done_to_must_be_said_one_way(installation: Installation, arguments: list[str]) -> None:
     for verb in ("retry", "drop"):
-        assert "say which" in line(installation.call("dead", verb, *arguments))
+        assert "say which" in line(installation.run("dead", verb, *arguments))
 
 
 def test_a_dry_run_counts_and_changes_nothing(buried: Installation) -> None:
     before = buried.of("acme").dump()
-    ran = buried.call("dead", "retry", "--all", "--dry-run")
+    ran = buried.run("dead", "retry", "--all", "--dry-run")
     assert ran.code == 0
     assert "2  crm  crm.Rejected" in ran.out
     assert "4 of 4 dead letters would be retried." in ran.out
     assert "No worker announces the handler old: 1 retried job would wait" in ran.err
-    ran = buried.call("dead", "drop", "--all", "--dry-run", "--json")
+    ran = buried.run("dead", "drop", "--all", "--dry-run", "--json")
     assert shape(ran.json) == {
         "matched": "int",
         "missing": "int",
@@ -144,7 +144,7 @@ def test_a_dry_run_counts_and_changes_nothing(buried: Installation) -> None:
     ],
 )
 def test_filters_choose_and_all_that_match_are_retried(buried: Installation, arguments: list[str], count: int) -> None:
-    ran = buried.call("dead", "retry", "--yes", "--json", *arguments)
+    ran = buried.run("dead", "retry", "--yes", "--json", *arguments)
     assert (ran.code, ran.json["matched"], ran.json["retried"]) == (0, count, count)
     assert len(ids(buried)) == 4 - count
     for team in ("acme", "beta", "gamma"):
@@ -154,30 +154,30 @@ def test_filters_choose_and_all_that_match_are_retried(buried: Installation, arg
 def test_a_stale_letter_is_skipped_said_forced_or_dropped(buried: Installation) -> None:
     buried.deliver("acme", change("acme", 3, prospect="secret-bio-1", assignee="m2"))
     first = ids(buried, "--team", "acme")[0]
-    assert "newer change" in buried.call("dead", "show", first).out
-    ran = buried.call("dead", "retry", "--team", "acme", "--yes")
+    assert "newer change" in buried.run("dead", "show", first).out
+    ran = buried.run("dead", "retry", "--team", "acme", "--yes")
     assert ran.code == 1
     assert ran.out.startswith("1 of 2 dead letters retried.\n1 stale, and left where they are")
     assert "`handoff dead drop --stale`" in ran.out
     assert waiting(buried, "acme") == [3, 2]
-    assert buried.call("dead", "drop", "--stale", "--dry-run", "--json").json["matched"] == 1
-    assert buried.call("dead", "retry", first, "--force").code == 0
+    assert buried.run("dead", "drop", "--stale", "--dry-run", "--json").json["matched"] == 1
+    assert buried.run("dead", "retry", first, "--force").code == 0
     assert waiting(buried, "acme") == [3, 2, 1]
 
 
 def test_stale_letters_alone_are_dropped(buried: Installation) -> None:
     buried.deliver("acme", change("acme", 3, prospect="secret-bio-1", assignee="m2"))
-    ran = buried.call("dead", "drop", "--stale", "--yes")
+    ran = buried.run("dead", "drop", "--stale", "--yes")
     assert (ran.code, ran.out) == (0, "1 of 1 dead letter dropped.\n")
     assert [done.what for done in recorded(buried)] == ["dead drop"]
     assert len(ids(buried)) == 3
 
 
 def test_dropping_is_for_good_and_the_books_stay_right(buried: Installation) -> None:
-    assert buried.call("dead", "drop", "--all", "--yes").out == "4 of 4 dead letters dropped.\n"
-    assert buried.call("dead", "drop", "--all", "--yes").out == "None of the dead letters matches.\n"
-    assert buried.call("audit").code == 0
-    assert buried.call("status").code == 0
+    assert buried.run("dead", "drop", "--all", "--yes").out == "4 of 4 dead letters dropped.\n"
+    assert buried.run("dead", "drop", "--all", "--yes").out == "None of the dead letters matches.\n"
+    assert buried.run("audit").code == 0
+    assert buried.run("status").code == 0
 
 
 @pytest.mark.parametrize(("typed", "code", "retried"), [("n\n", 1, []), ("\n", 1, []), ("y\n", 0, [1, 2])])
@@ -185,7 +185,7 @@ def test_at_a_terminal_a_person_is_asked(
     buried: Installation, monkeypatch: pytest.MonkeyPatch, typed: str, code: int, retried: list[int]
 ) -> None:
     monkeypatch.setattr(acting, "_somebody_is_there", lambda: True)
-    ran = buried.call("dead", "retry", "--handler", "crm", typed=typed)
+    ran = buried.run("dead", "retry", "--handler", "crm", typed=typed)
     assert "2  crm  crm.Rejected" in ran.err
     assert "Retry 2 dead letters? [y/N]" in ran.err
     assert (ran.code, waiting(buried, "acme"), len(recorded(buried))) == (code, retried, int(not code))
@@ -217,16 +217,23 @@ def test_a_run_that_is_stopped_half_way_leaves_its_record_and_is_run_again(
             assert len(ids(buried)) == left
     for done, matched in zip(recorded(buried), (3, 4), strict=True):
         assert (done.count, done.args["result"]) == (1, {"matched": matched, "retried": 1, "unfinished": True})
-    assert buried.call("dead", "retry", "--all", "--yes").code == 0
+    assert buried.run("dead", "retry", "--all", "--yes").code == 0
     for team in ("acme", "beta", "gamma"):
         buried.of(team).balanced("crm", "mail", "old")
+
+
+def test_a_handler_that_is_paused_is_warned_of(buried: Installation) -> None:
+    buried.run("handlers", "pause", "crm")
+    ran = buried.run("dead", "retry", "--handler", "crm", "--yes")
+    assert (ran.code, ran.out) == (0, "2 of 2 dead letters retried.\n")
+    assert "The handler crm is paused: 2 retried jobs would wait until `handoff handlers resume crm`." in ran.err
 
 
 def test_a_letter_whose_body_was_lost_is_left_and_said_so(buried: Installation) -> None:
     buried.client.xtrim(buried.of("beta").keys.inbox, maxlen=0)
     place = ids(buried, "--team", "beta")[0]
-    ran = buried.call("dead", "retry", place)
+    ran = buried.run("dead", "retry", place)
     assert ran.code == 1
     assert "1 left: the event's body was lost" in ran.out
-    assert "can't be retried" in buried.call("dead", "show", place, "--show-body").out
-    assert buried.call("dead", "drop", place).code == 0
+    assert "can't be retried" in buried.run("dead", "show", place, "--show-body").out
+    assert buried.run("dead", "drop", place).code == 0

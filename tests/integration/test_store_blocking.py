@@ -101,6 +101,19 @@ def test_a_lane_that_runs_is_paused_when_its_call_has_ended(partition: Partition
     partition.balanced()
 
 
+def test_a_lane_that_is_paused_before_it_runs_out_of_attempts_stays_paused(partition: Partition) -> None:
+    """Or somebody who unblocks it would take the pause away that another wanted."""
+    partition.sequence(change("a", 1))
+    token = claim(partition, 1)
+    stop(partition)
+    partition.lanes().settle([Settlement(token, "a", action=Action.BLOCK, attempts=3, error="app.Down")])
+    assert (look(partition).state, due(partition)) == (State.PAUSED, INF)
+    assert free(partition, Why.EXHAUSTED) == ["not"]
+    assert free(partition, Why.PAUSED) == ["freed"]
+    exhaust(partition, attempts=4)
+    assert look(partition).state is State.EXHAUSTED
+
+
 def test_resuming_a_lane_that_runs_leaves_it_to_whoever_has_it(partition: Partition) -> None:
     partition.sequence(change("a", 1), change("a", 2))
     token = claim(partition, 1)

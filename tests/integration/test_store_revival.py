@@ -159,12 +159,28 @@ def test_a_handler_that_asked_for_stale_changes_gets_it(partition: Partition) ->
     assert (job.change and job.change.stale) is True
 
 
-def test_one_that_was_stale_when_it_was_released_is_retried(partition: Partition) -> None:
+def test_one_that_was_stale_already_is_for_handlers_that_asked_for_it(partition: Partition) -> None:
+    """As it is released, or because a batch went on without it (settle.lua)."""
     partition.sequence(change("a", 5, assignee="m2"), route=to())
     ever = Policy(gap_wait=GapWait(fixed_ms=0), dedup_window_ms=10**15)
     partition.sequence(change("a", 4, assignee="m1"), policy=ever)
     bury(partition)
+    assert revive(partition) == [STALE]
+    partition.client.delete(partition.keys.owner("a", "p"))
+    assert revive(partition) == [STALE]
+    assert revive(partition, take_stale={"crm"}) == [REVIVED]
+
+
+def test_a_revived_job_begins_anew(partition: Partition) -> None:
+    """It counts no attempts of a batch, and does not pass for one that was conflated with what stands before it."""
+    partition.sequence(change("a", 1))
+    (job,) = partition.in_lane("crm", "a")
+    entry, _, size, seq, _, rest = job.split(b" ", 5)
+    partition.client.lset(partition.keys.lane("crm", "a"), 0, b" ".join((entry, b"0", size, seq, b"akc3", rest)))
+    bury(partition)
     assert revive(partition) == [REVIVED]
+    (job,) = partition.in_lane("crm", "a")
+    assert job == b" ".join((entry, b"1", size, seq, b"akl", rest))
 
 
 def test_an_event_without_a_change_is_never_stale(partition: Partition) -> None:

@@ -70,6 +70,12 @@ def overtaken(known: Owner | None, event: Envelope) -> bool:
     return known is not None and known[:3] > _place(event) and known.assignee != event.assignee
 
 
+def stale_by_now(change: Change, known: Owner | None, event: Envelope) -> bool:
+    """Is it too late to call a handler with ``event``, which made ``change`` when it was released? ``known`` is the
+    owner as of now, None where it was forgotten: then what was stale already is taken to be so still."""
+    return change.stale if known is None else overtaken(known, event)
+
+
 def owner_after(event: Envelope) -> Owner:
     """What is known of the prospect once ``event`` is released."""
     return Owner(*_place(event), event.assignee)

@@ -93,7 +93,8 @@ def revived(text: bytes, *, stale: bool) -> bytes:
     ``ValueError`` for what ``encode`` did not write.
     """
     entry, _, size, seq, marks, rest = text.split(b" ", 5)
-    marks = marks.rstrip(b"0123456789")  # its attempts begin anew
+    # Its attempts begin anew, and it has not been joined with what stands before it now.
+    marks = marks.rstrip(b"0123456789").replace(b"c", b"")
     if stale and b"s" not in marks:
         marks += b"s"
     if b"l" not in marks:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from worker.ops import tables
 from worker.ops.acting import Action
 from worker.ops.installed import Installed
+from worker.store.control import controls
 from worker.store.dead import DeadFilter, Letter, letters_at, select_dead
 from worker.store.installation import known_handlers
 from worker.store.pages import Window
@@ -93,15 +94,19 @@ def stale_ones(found: Installed, letters: Sequence[Letter]) -> list[Letter]:
     ]
 
 
-def unknown(found: Installed, letters: Iterable[Letter]) -> list[str]:
-    """A warning for each handler that no worker announces."""
+def warnings(found: Installed, letters: Iterable[Letter]) -> list[str]:
+    """A line for each handler that would not be called now: no worker announces it, or a person paused it."""
+    counts = Counter(letter.handler for letter in letters)
     known = known_handlers(found.client, found.settings)
-    counts = Counter(letter.handler for letter in letters if letter.handler not in known)
-    return [
-        f"No worker announces the handler {tables.cell(name).plain}: "
-        f"{tables.plural(count, 'retried job')} would wait until one does."
-        for name, count in counts.items()
-    ]
+    said = controls(found.client, found.settings.prefix, counts)
+    lines = []
+    for name, count in counts.items():
+        would = f"{tables.plural(count, 'retried job')} would wait until"
+        if name not in known:
+            lines.append(f"No worker announces the handler {tables.cell(name).plain}: {would} one does.")
+        elif said[name].paused is not None:
+            lines.append(f"The handler {name} is paused: {would} `handoff handlers resume {name}`.")
+    return lines
 
 
 def _revival(found: Installed, *, force: bool) -> Revival:

@@ -15,7 +15,7 @@ import msgspec
 import redis
 
 from worker.core import jobs
-from worker.core.changes import overtaken
+from worker.core.changes import stale_by_now
 from worker.core.envelope import Envelope, Unreadable, read
 from worker.core.jobs import Job
 from worker.core.lanes import team_of
@@ -193,12 +193,11 @@ def open_letter(client: redis.Redis, partitions: Iterable[PartitionKeys], place:
     keys, body = among[partition], b""
     for _, _, kept in entries_at(client, {partition: keys.inbox}, [(partition, read_letter.job.entry)]):
         body = b"" if kept is None else kept.get(b"b", b"")
-    event, known = _event(body, read_letter.team), None
-    if event is not None and event.prospect is not None and read_letter.job.change is not None:
+    event, change, stale = _event(body, read_letter.team), read_letter.job.change, False
+    if event is not None and event.prospect is not None and change is not None:
         with unavailable_as_error():
             text: Any = client.get(keys.owner(event.team, event.prospect))
-        known = None if text is None else decode_owner(text)
-    stale = event is not None and overtaken(known, event)
+        stale = stale_by_now(change, None if text is None else decode_owner(text), event)
     return OpenLetter(found, _decode_attempts(fields[b"trouble"] or b"[]"), body, stale)
 
 

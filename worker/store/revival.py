@@ -21,7 +21,7 @@ from typing import Any, Final
 import redis
 
 from worker.core import jobs
-from worker.core.changes import overtaken
+from worker.core.changes import stale_by_now
 from worker.core.envelope import Unreadable, read
 from worker.store.bodies import fetch
 from worker.store.client import unavailable_as_error
@@ -110,10 +110,8 @@ class Revival:
         keys = self.partitions[letters[0].partition]
         events = []
         for letter in letters:
-            change = jobs.decode(letter.job).change
             event = None
-            # One that was stale when it was released was called as such: its handler asked for it.
-            if change is not None and not change.stale:
+            if jobs.decode(letter.job).change is not None:
                 with suppress(Unreadable):
                     event = read(bodies.get(letter.inbox_entry, b""), letter.team)
             events.append(event if event is not None and event.prospect is not None else None)
@@ -126,7 +124,9 @@ class Revival:
         judged = []
         for letter, event in zip(letters, events, strict=True):
             owner = ANY if event is None else owners[names[event]]
-            stale = event is not None and overtaken(decode_owner(owner) if owner else None, event)
+            change = jobs.decode(letter.job).change
+            known = decode_owner(owner) if owner not in {b"", ANY} else None
+            stale = event is not None and change is not None and stale_by_now(change, known, event)
             insist = self.force or letter.handler in self.take_stale
             if not bodies.get(letter.inbox_entry):
                 judged.append(_Judged(letter, Outcome.LOST))

@@ -122,7 +122,7 @@ def retry_command(  # noqa: PLR0917 - click passes them by name
     with installed() as found:
         window = listing.window(found.now(), older_than=older_than, newer_than=newer_than, oldest_first=True)
         letters, missing = dead_actions.choose(found, places, DeadFilter(handler, team, error), window)
-        for warning in dead_actions.unknown(found, letters):
+        for warning in dead_actions.warnings(found, letters):
             click.echo(warning, err=True)
         args = choosing.told(
             places, handler=handler, team=team, error=error, older_than=older_than, newer_than=newer_than

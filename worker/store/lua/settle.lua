@@ -120,7 +120,8 @@ while at <= #ARGV do
       redis.call('HSET', KEYS[2], lane, '0 ' .. attempts .. ' 0 ' .. careful)
       redis.call('HSET', KEYS[3], lane, trouble)
       if action == 'block' then
-        redis.call('HSET', KEYS[8], lane, cjson.encode({why = 'exhausted', at = now, by = handler, error = error}))
+        -- NX: a lane that a person paused meanwhile stays paused; resumed, its first job is tried once more.
+        redis.call('HSETNX', KEYS[8], lane, cjson.encode({why = 'exhausted', at = now, by = handler, error = error}))
         redis.call('ZADD', KEYS[1], '+inf', lane)
       else
         due(lane, now + delay)
