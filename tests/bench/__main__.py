@@ -17,6 +17,7 @@ from tests.bench import report
 from tests.bench.arena import Contender, Run, measure
 from tests.bench.contenders import CONTENDERS
 from tests.bench.sections import Section
+from tests.bench.sections.conflation import conflation
 from tests.bench.sections.fairness import fairness
 from tests.bench.sections.http import front_door, whole_road
 from tests.bench.sections.latency import idle_latency
@@ -28,6 +29,7 @@ SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "whole-road": lambda workload, posts: whole_road(workload),
     "latency": lambda workload, posts: idle_latency(workload.seed, posts),
     "memory": lambda workload, posts: memory(workload),
+    "conflation": lambda workload, posts: conflation(workload.seed),
     "fairness": lambda workload, posts: fairness(),
 }
 NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
