@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 import structlog
 
+from tests.processes import until
 from tests.runtime_kit import AT_ONCE, NotedBells, process_of, spec_of
 from tests.store_kit import Partition, change, to
-from worker import AssigneeChange, BatchContext, DeadLetter, Discard, Retry
+from worker import AssigneeChange, BatchContext, Breaker, DeadLetter, Discard, Retry
+from worker.core.dispatch import Terms
 from worker.core.handlers import HandlerSpec
 from worker.runtime.runner import Runner
 
@@ -493,3 +495,45 @@ def test_a_handler_of_events_gets_lists_too(partition: Partition) -> None:
     partition.sequence(change("a", 1), change("a", 2), route=to("crm"))
     answer(partition, inline(handle, on="*"))
     assert types == [[("prospect.assigneeChanged", 1), ("prospect.assigneeChanged", 2)]]
+
+
+def test_a_conflating_handler_gets_one_change_of_each_prospect(partition: Partition) -> None:
+    bodies = [
+        change(team, seq, prospect=f"p{seq % 3}", assignee=f"m{seq}") for seq in range(1, 31) for team in ("a", "b")
+    ]
+    partition.sequence(*bodies, route=to(Terms("crm", conflate=True)))
+    seen = []
+
+    def handle(changes: list[AssigneeChange], ctx: BatchContext) -> object:
+        seen.append([(c.team_id, c.seq, len(c.absorbed)) for c in changes])
+        return {0: Retry()} if ctx.attempts[0] == 1 else None
+
+    answer(partition, inline(handle, conflate=True))
+    both = [(team, seq, 9) for team in "ab" for seq in (28, 29, 30)]
+    assert [sorted(call) for call in seen] == [both, [seen[0][0]]]
+    books = partition.balanced("crm").handlers["crm"]
+    assert (books.done, books.conflated) == (6, 54)
+
+
+def test_an_outage_opens_the_circuit_and_the_probe_is_one_change(partition: Partition) -> None:
+    fill(partition, "abcdefgh", (1, 2))
+    calls = Calls()
+
+    def handle(changes: list[AssigneeChange], ctx: BatchContext) -> None:
+        calls(changes, ctx)
+        raise ConnectionError
+
+    process, _ = process_of(
+        partition, spec := inline(handle, batch=16, attempts=2, breaker=Breaker(pause=0.1, longest=0.1))
+    )
+
+    def probed() -> bool:
+        Runner(process, spec, partition.keys.partition).run()
+        partition.expire_claims()
+        return len(calls.made) == 4
+
+    until(probed, "three probes")
+    assert calls.sizes == [16, 1, 1, 1], "one call that fails for many is enough to know"
+    assert {attempt for call in calls.made for *_, attempt in call} <= {1, 2}
+    books = partition.balanced("crm").handlers["crm"]
+    assert (books.dead, books.waiting) == (0, 16), "and costs nobody an attempt"

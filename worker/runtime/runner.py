@@ -44,6 +44,7 @@ as the sequencer with another team's only event, is not behind whole seconds of 
 FIRST_CLAIM: Final = 1  # jobs; how many a handler can take is found out, once per process
 MOST_CLAIM: Final = 1024
 CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
+BEFORE_CONFLATION: Final = 4  # times as many jobs are claimed for a batch as it has room for
 CLAIM_AGAIN: Final = 0.1  # seconds between looks for new lanes while others are still running
 HANGS: Final = "CallHangs"  # what is told of a call that did not end in its time, nor let itself be interrupted
 RATE_BELL: Final = 5.0  # seconds; a rate that frees a call within them gets a bell of its own, for exactly then
@@ -245,7 +246,10 @@ class Runner:
             self._look_at = time.monotonic() + min(wait / 1000, CLAIM_AGAIN)
             self._ring_in(wait, within=max(RATE_BELL, self._spec.batch_wait + 1))
             return False
-        claim = self._store.claim(lanes=size * max(1, calls), jobs=size * calls, per_lane=size)
+        jobs = size * calls
+        if self._spec.conflate and taken is None and size > 1:
+            jobs = min(jobs * BEFORE_CONFLATION, MOST_CLAIM)  # or, of lanes that have backed up, little would be left
+        claim = self._store.claim(lanes=max(1, jobs), jobs=jobs, per_lane=size)
         if taken is not None:
             self._rates.claimed(claim, taken, calls=1 if claim.lanes else 0)
         return self._take_on(claim)
