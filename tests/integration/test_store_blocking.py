@@ -221,6 +221,14 @@ def test_lanes_are_found_by_team_and_by_what_is_wrong_with_them(partition: Parti
     assert set(troubled_names(client, keys, "crm")) == {running.lane}
 
 
+def test_a_lane_whose_turn_it_is_is_due_now(partition: Partition) -> None:
+    """Where a team may have many lanes, those that are due have a turn instead of a time (claim.lua)."""
+    partition.sequence(change("a", 1))
+    partition.client.zadd(partition.keys.ready("crm"), {"a": 17})
+    found = look(partition)
+    assert (found.state, found.due) == (State.DUE, found.now)
+
+
 def test_many_lanes_are_named_page_by_page(partition: Partition) -> None:
     partition.sequence(*(change(f"t{number}", 1) for number in range(600)))
     found = list(names(partition.client, partition.keys, "crm"))

@@ -22,6 +22,7 @@ from worker.store.lanes import Attempt
 from worker.store.pages import milliseconds
 from worker.store.scripts import Scripts
 
+TIMES: Final = 10**12  # scores below are no times, but turns of lanes that are due (lua/claim.lua)
 PAGE: Final = 256  # lanes in one script, or in one page of names
 
 
@@ -156,7 +157,7 @@ def look_at(scripts: Scripts, keys: PartitionKeys, handler: str, lanes: Iterable
                 lane=lane,
                 now=now,
                 waiting=waiting,
-                due=None if due in (b"", b"inf") else int(float(due)),
+                due=_time(due, now),
                 claimed=holder != 0,
                 attempts=attempts,
                 error=failed[-1].error if failed else None,
@@ -179,6 +180,14 @@ def unblock(
     touched = [keys.ready(handler), keys.claims(handler), keys.trouble(handler), keys.blocked(handler)]
     touched += [keys.refs, keys.inbox, keys.ledger, keys.dead, keys.ends, keys.lane(handler, ""), keys.missed(handler)]
     return [answer.decode() for answer in scripts.run("unblock", touched, [handler, why, int(give_up), *lanes])]
+
+
+def _time(score: bytes, now: int) -> int | None:
+    """When a lane is due, by its score in ``ready``: a time, a turn that it takes now, or never."""
+    if score in {b"", b"inf"}:
+        return None
+    due = int(float(score))
+    return due if due >= TIMES else now
 
 
 def _scanned(scan: Any, key: str, match: str | None) -> Iterator[str]:
