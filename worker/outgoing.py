@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -56,7 +56,30 @@ def check(response: httpx.Response) -> httpx.Response:
     """The response, if it is a success. Raises ``Refused``. The body has to have been read, as it is by default."""
     if response.is_success:
         return response
-    request = response.request
-    where = f"{request.method} {request.url.copy_with(query=None, userinfo=None, fragment=None)}"
     said = _SECRET.sub(r"\1***", " ".join(response.text.split()))[:LONGEST]
-    raise Refused(f"{where}: {response.status_code} {said}".strip(), request=request, response=response)
+    text = f"{_where(response.request)}: {response.status_code} {said}".strip()
+    raise Refused(text, request=response.request, response=response)
+
+
+def _where(request: httpx.Request) -> str:
+    return f"{request.method} {request.url.copy_with(query=None, userinfo=None, fragment=None)}"
+
+
+class Garbled(httpx.RemoteProtocolError):
+    """The far side answered with success, but not with what it should: it, or something in between, is not well."""
+
+
+Shape = TypeVar("Shape", dict[str, Any], list[Any])
+
+
+def answer_of(response: httpx.Response, shape: type[Shape]) -> Shape:
+    """The JSON of a success, an object (``dict``) or a list. Raises ``Refused``, or ``Garbled`` for anything else."""
+    check(response)
+    try:
+        found = response.json()
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, shape):
+        return found
+    what = f"{_where(response.request)}: {response.status_code} without a JSON {shape.__name__}"
+    raise Garbled(what, request=response.request)

@@ -19,13 +19,17 @@ import pytest
 import yaml
 
 from tests import servers
-from worker.ops.settings_table import rows
+from tests.handler_kit import importing
+from worker.handlers import SHIPPED
+from worker.ops.settings_table import rows, shipped_names, shipped_rows
 from worker.settings import DEFAULT_PARTITIONS, Settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 SETTINGS = {row.name for row in rows()}
+with importing():
+    SHIPPED_SETTINGS = {row.name for name in shipped_names() for row in shipped_rows(name)}
 REQUIRED = {"HANDOFF_WEBHOOK_SECRET", "VALKEY_PASSWORD"}
 WORKER = "-A worker worker --without-gossip --without-mingle --without-heartbeat --loglevel INFO -c 2"
 
@@ -45,11 +49,14 @@ EXAMPLE = variables((DEPLOY / "env.example").read_text())
 @pytest.mark.parametrize("path", [path for path in DEPLOY.rglob("*") if path.is_file()], ids=lambda path: path.name)
 def test_every_setting_that_deploy_names_exists(path: Path) -> None:
     named = set(re.findall(r"HANDOFF_[A-Z][A-Z_]+", path.read_text()))
-    assert named - {"HANDOFF_HANDLER_"} <= SETTINGS  # the beginning of a handler's options
+    assert named - {"HANDOFF_HANDLER_"} <= SETTINGS | SHIPPED_SETTINGS  # the beginning of a handler's options
 
 
 def test_the_example_has_every_setting_and_only_the_required_ones_uncommented() -> None:
-    assert EXAMPLE.keys() == SETTINGS | {"VALKEY_PASSWORD"}
+    """Of a handler that comes with Handoff: what puts it on. ``handoff settings NAME`` has the rest."""
+    on = {shipped.variable for shipped in SHIPPED.values()}
+    assert EXAMPLE.keys() - SHIPPED_SETTINGS == SETTINGS | {"VALKEY_PASSWORD"}
+    assert on <= EXAMPLE.keys()
     assert {name for name, (_, commented) in EXAMPLE.items() if not commented} == REQUIRED
 
 

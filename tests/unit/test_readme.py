@@ -8,6 +8,7 @@ import click
 import pytest
 
 import worker
+from tests.handler_kit import importing
 from worker import api
 from worker.ops import settings_table
 from worker.ops.cli import main
@@ -17,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def between(name: str) -> str:
-    found = re.search(rf"<!-- {name}:begin -->\n(.*)<!-- {name}:end -->", README, re.DOTALL)
+    found = re.search(rf"<!-- {name}:begin -->\n(.*?)<!-- {name}:end -->", README, re.DOTALL)
     assert found is not None, f"README.md has no {name}"
     return found[1]
 
@@ -32,6 +33,18 @@ def consoles() -> list[str]:
 def test_the_settings_table_is_the_code_s() -> None:
     """`handoff settings --markdown` prints it; paste that between the marks."""
     assert between("settings").strip() == settings_table.as_markdown(settings_table.rows()).strip()
+
+
+@pytest.mark.parametrize("name", settings_table.shipped_names())
+def test_the_settings_of_what_comes_with_it_are_the_code_s(name: str) -> None:
+    """`handoff settings NAME --markdown` prints it; paste that between its marks."""
+    with importing():
+        table = settings_table.as_markdown(settings_table.shipped_rows(name))
+    assert between(f"settings:{name}").strip() == table.strip()
+
+
+def test_no_table_is_of_what_does_not_come_with_it() -> None:
+    assert set(re.findall(r"<!-- settings:(\w+):begin -->", README)) == set(settings_table.shipped_names())
 
 
 @pytest.mark.parametrize("command", [c for c in consoles() if c.startswith("make ")])

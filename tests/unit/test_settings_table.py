@@ -51,3 +51,10 @@ def test_the_command_prints_the_table_in_three_forms() -> None:
     assert run(main, ["settings", "--markdown"]).output.startswith("| Setting | Default | Meaning |")
     first = json.loads(run(main, ["settings", "--json"]).output)[0]
     assert set(first) == {"name", "meaning", "default"}
+
+
+def test_it_prints_those_of_what_comes_with_handoff_too() -> None:
+    assert "HANDOFF_MEMBERS" in CliRunner().invoke(main, ["settings", "members"]).output
+    unknown = CliRunner().invoke(main, ["settings", "fax"])
+    assert unknown.exit_code == 2
+    assert "no handler 'fax' comes with Handoff" in unknown.output

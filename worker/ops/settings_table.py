@@ -15,6 +15,7 @@ from worker.errors import ConfigurationError
 from worker.handlers import LOG, SHIPPED
 from worker.settings import DEFAULT_PARTITIONS, Duration, Settings
 
+_SHARED: Final = {"members": "worker.members"}
 _DURATION_VALIDATOR: Final = get_args(Duration)[1]
 _NONE: Final = "none"
 _REQUIRED: Final = "required"
@@ -45,14 +46,21 @@ def rows(model: type[BaseSettings] = Settings) -> list[Row]:
     ]
 
 
+def shipped_names() -> list[str]:
+    """What ``shipped_rows`` knows: each handler that comes with Handoff and has settings, and what they share."""
+    return sorted([*(module.rpartition(".")[2] for module in SHIPPED), *_SHARED])
+
+
 def shipped_rows(name: str) -> list[Row]:
-    """The settings of a handler that comes with Handoff. Raises ``ConfigurationError`` for any other name."""
-    module = f"worker.handlers.{name}"
-    if module not in SHIPPED:
-        names = ", ".join(sorted(each.rpartition(".")[2] for each in SHIPPED))
+    """The settings of a handler that comes with Handoff, or ones that several share (``members``). Raises
+    ``ConfigurationError`` for any other name."""
+    module = _SHARED.get(name, f"worker.handlers.{name}")
+    if module in SHIPPED:
+        # A handler's module wants its settings when it is imported; for a look at them an example will do.
+        os.environ.update(SHIPPED[module].example)
+    elif name not in _SHARED:
+        names = ", ".join(shipped_names())
         raise ConfigurationError("handoff settings", f"no handler {name!r} comes with Handoff", f"there is: {names}")
-    # A handler's module wants its settings when it is imported; for a look at them an example will do.
-    os.environ.update(SHIPPED[module].example)
     options: type[BaseSettings] = importlib.import_module(module).Options
     return rows(options)
 
