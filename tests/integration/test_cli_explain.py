@@ -129,6 +129,18 @@ def test_a_dead_letter_and_a_blocked_lane_and_a_paused_one(place: Installation) 
     assert "its lane is paused by ann@ops" in shown(place, "e3")
 
 
+def test_a_dead_letter_that_was_dropped_or_tried_again(place: Installation) -> None:
+    place.deliver("a", change("a", 1, event_id="e1"), change("a", 2, prospect="q", event_id="e2"))
+    place.bury("a")
+    place.bury("a")
+    first, second = [letter["id"] for letter in place.run("dead", "list", "--oldest-first", "--json").json["dead"]]
+    assert place.run("dead", "drop", first).code == 0
+    assert "given up, dropped by a person since" in shown(place, "e1")
+    assert "given up, and dropped by a person" in shown(place, "e1")
+    assert place.run("dead", "retry", second).code == 0
+    assert told(place, "e2")[0]["handlers"][0]["state"] == "waiting"
+
+
 def test_what_the_archive_let_go_is_explained_as_long_as_a_job_waits(place: Installation) -> None:
     place.deliver("a", change("a", 1, event_id="e1"), route=BOTH)
     place.settle("a", done=1)

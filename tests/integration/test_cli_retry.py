@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.cli_kit import Installation, Ran, shape
+from tests.cli_kit import Installation, Ran, describe, shape
 from tests.store_kit import change, to
 from worker.ops import acting
 from worker.store import actions
+from worker.store.installation import announce_handlers
 
 
 @pytest.fixture
@@ -163,6 +164,17 @@ def test_a_stale_letter_is_skipped_said_forced_or_dropped(buried: Installation) 
     assert buried.run("dead", "drop", "--stale", "--dry-run", "--json").json["matched"] == 1
     assert buried.run("dead", "retry", first, "--force").code == 0
     assert waiting(buried, "acme") == [3, 2, 1]
+
+
+def test_what_a_handler_announced_decides_what_is_stale_for_it(buried: Installation) -> None:
+    for name, option, retried in (("crm", {"on": ["prospect.*"]}, 2), ("mail", {"late": "all"}, 1), ("old", {}, 0)):
+        announce_handlers(buried.client, buried.settings, [describe(name, **option)])
+        for team, seq in (("acme", 9), ("beta", 9), ("gamma", 9)):
+            for prospect in ("p", "secret-bio-1", "secret-bio-2"):
+                body = change(team, seq, prospect=prospect, assignee="m9", event_id=f"{team}{name}{prospect}")
+                buried.deliver(team, body, route=to())
+        ran = buried.run("dead", "retry", "--handler", name, "--dry-run", "--json")
+        assert (name, ran.json["retried"]) == (name, retried)
 
 
 def test_stale_letters_alone_are_dropped(buried: Installation) -> None:

@@ -153,10 +153,20 @@ def test_a_handler_that_asked_for_stale_changes_gets_it(partition: Partition) ->
     partition.sequence(change("a", 1, assignee="m1"))
     bury(partition)
     partition.sequence(change("a", 2, assignee="m2"), route=to())
-    assert revive(partition, take_stale={"mail"}) == [STALE]
+    assert revive(partition, take_stale={"mail"}, take_events={"mail"}) == [STALE]
     assert revive(partition, take_stale={"crm"}) == [REVIVED]
     (job,) = [decode(text) for text in partition.in_lane("crm", "a")]
     assert (job.change and job.change.stale) is True
+
+
+def test_no_event_overtakes_another(partition: Partition) -> None:
+    """A handler with ``on=`` keeps a log, as it were: each event counts, whatever came after."""
+    partition.sequence(change("a", 1, assignee="m1"))
+    bury(partition)
+    partition.sequence(change("a", 2, assignee="m2"), route=to())
+    assert revive(partition, take_events={"crm"}) == [REVIVED]
+    (job,) = [decode(text) for text in partition.in_lane("crm", "a")]
+    assert (job.change and job.change.stale) is False
 
 
 def test_one_that_was_stale_already_is_for_handlers_that_asked_for_it(partition: Partition) -> None:
@@ -231,6 +241,8 @@ def test_a_dropped_letter_stays_counted_and_its_body_goes_when_nobody_needs_it(k
     bury(kept)
     assert drop(kept.scripts, kept.keys, letters(kept)) == [True]
     assert (kept.balanced().dead, kept.balanced().handlers["crm"].dead) == (0, 1)
+    ((name, end),) = kept.client.hgetall(kept.keys.ends).items()
+    assert (name.split()[1], end.split()[0], end.split()[2]) == (b"crm", b"dropped", b"1")
     assert finish(kept, "mail") == [1]
     assert kept.balanced().in_stream == 1  # the archive's
     Archive(kept.client, kept.scripts, kept.keys, kept.settings).trim(10**15)
@@ -283,6 +295,9 @@ def test_an_open_letter_has_its_attempts_its_body_and_whether_it_is_overtaken(pa
     opened = open_letter(partition.client, [partition.keys], place)
     assert opened is not None
     assert opened.overtaken
+    opened = open_letter(partition.client, [partition.keys], place, {"crm"})
+    assert opened is not None
+    assert not opened.overtaken
     assert open_letter(partition.client, [partition.keys], (1, "5-5")) is None
 
 

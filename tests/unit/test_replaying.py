@@ -79,6 +79,7 @@ def test_what_is_skipped(given: dict[str, Any], expected: Skip) -> None:
     [
         {"wanted": Wanted(team="a:b", prospect="p1", type="prospect.*")},
         {"found": record(handlers=("crm",)), "ended": "done"},
+        {"found": record(handlers=("crm",)), "ended": "dropped"},
         {"found": record(handlers=("mail",))},
         {"owner": None},  # forgotten, so nothing newer is known
         {"found": record(MESSAGE, None), "event": MESSAGE, "described": {"on": ["message.*"]}, "owner": None},

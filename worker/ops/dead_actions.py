@@ -109,11 +109,17 @@ def warnings(found: Installed, letters: Iterable[Letter]) -> list[str]:
     return lines
 
 
+def take_events(found: Installed) -> frozenset[str]:
+    """Handlers that were defined with ``on=``: they are called with events, not with changes."""
+    known = known_handlers(found.client, found.settings)
+    return frozenset(name for name, described in known.items() if isinstance(described.get("on"), list))
+
+
 def _revival(found: Installed, *, force: bool) -> Revival:
     known = known_handlers(found.client, found.settings)
     partitions = {keys.partition: keys for keys in found.partitions}
     takers = frozenset(name for name, described in known.items() if described.get("late") == "all")
-    return Revival(found.client, found.scripts, partitions, force, takers)
+    return Revival(found.client, found.scripts, partitions, force, takers, take_events(found))
 
 
 def _group(letter: Letter) -> tuple[str, ...]:

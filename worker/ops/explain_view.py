@@ -14,7 +14,7 @@ from worker.store.pages import address
 
 Line = tuple[int | None, str]
 
-BAD = frozenset({"dead"})
+BAD = frozenset({"dead", "dropped"})
 
 
 def view(explanation: Explanation, *, text: bool) -> RenderableType:
@@ -119,7 +119,10 @@ def _handler(handler: HandlerStory, story: Story) -> tuple[str | None, int | Non
     if dead is not None:
         return tables.moment(dead.at), dead.attempts, f"{dead.error}; see `handoff dead show {address(dead)}`"
     if end is not None:
-        words = {"conflated": "absorbed by a later change of its prospect", "dead": "given up, and dropped since"}
+        words = {
+            "conflated": "absorbed by a later change of its prospect",
+            "dropped": "given up, and dropped by a person",
+        }
         after = f"+{tables.age(end.at - story.received)} after it was received"
         return tables.moment(end.at), end.attempts or None, words.get(end.outcome, after)
     return None, None, "its job has ended; how is not known any more"

@@ -36,7 +36,7 @@ class HandlerStory:
 
     @property
     def state(self) -> str:
-        """done, discarded, conflated, dead, running, waiting, or gone."""
+        """done, discarded, conflated, dead, dropped, running, waiting, or gone."""
         if self.waiting is not None:
             return "running" if self.waiting.claimed and not self.waiting.ahead else "waiting"
         if self.dead is not None:
@@ -163,7 +163,7 @@ def verdict(story: Story) -> str:
             assert story.hold is not None
             return f"It is held: {_missing(story.hold)}{_until(story.hold.until, story.now)}."
     waiting = [handler for handler in story.handlers if handler.state in {"waiting", "running"}]
-    dead = [handler for handler in story.handlers if handler.state == "dead"]
+    dead = [handler for handler in story.handlers if handler.state in {"dead", "dropped"}]
     if waiting:
         return f"It has not reached {_names(waiting)}: {reason(waiting[0], story.now)}."
     if dead:

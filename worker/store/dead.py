@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
@@ -181,8 +182,14 @@ def letters_at(
     return sorted(letters, key=attrgetter("order"))
 
 
-def open_letter(client: redis.Redis, partitions: Iterable[PartitionKeys], place: tuple[int, str]) -> OpenLetter | None:
-    """A dead letter with everything, None if there is none (any more) at ``place``. Raises ``StoreUnavailable``."""
+def open_letter(
+    client: redis.Redis,
+    partitions: Iterable[PartitionKeys],
+    place: tuple[int, str],
+    take_events: AbstractSet[str] = frozenset(),
+) -> OpenLetter | None:
+    """A dead letter with everything, None if there is none (any more) at ``place``. ``take_events`` are handlers that
+    are called with events, of which none overtakes another. Raises ``StoreUnavailable``."""
     among = {keys.partition: keys for keys in partitions}
     streams = {partition: keys.dead for partition, keys in among.items()}
     ((partition, entry, fields),) = entries_at(client, streams, [place])
@@ -194,7 +201,8 @@ def open_letter(client: redis.Redis, partitions: Iterable[PartitionKeys], place:
     for _, _, kept in entries_at(client, {partition: keys.inbox}, [(partition, read_letter.job.entry)]):
         body = b"" if kept is None else kept.get(b"b", b"")
     event, change, stale = _event(body, read_letter.team), read_letter.job.change, False
-    if event is not None and event.prospect is not None and change is not None:
+    states = read_letter.handler not in take_events
+    if states and event is not None and event.prospect is not None and change is not None:
         with unavailable_as_error():
             text: Any = client.get(keys.owner(event.team, event.prospect))
         stale = stale_by_now(change, None if text is None else decode_owner(text), event)

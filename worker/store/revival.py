@@ -72,7 +72,8 @@ class _Judged:
 
 @dataclass(frozen=True, slots=True)
 class Revival:
-    """``force`` revives stale letters too; so do the handlers in ``take_stale``, which asked for stale changes.
+    """``force`` revives stale letters too; so do the handlers in ``take_stale``, which asked for stale changes. Those
+    in ``take_events`` are called with events, of which none overtakes another.
 
     Every method may raise ``StoreUnavailable``.
     """
@@ -82,6 +83,7 @@ class Revival:
     partitions: Mapping[int, PartitionKeys]
     force: bool = False
     take_stale: AbstractSet[str] = field(default_factory=frozenset)
+    take_events: AbstractSet[str] = field(default_factory=frozenset)
 
     def judge(self, letters: Sequence[Letter]) -> list[Outcome]:
         """What would become of letters of one partition: ``REVIVED``, ``STALE`` or ``LOST``."""
@@ -111,7 +113,7 @@ class Revival:
         events = []
         for letter in letters:
             event = None
-            if jobs.decode(letter.job).change is not None:
+            if letter.handler not in self.take_events and jobs.decode(letter.job).change is not None:
                 with suppress(Unreadable):
                     event = read(bodies.get(letter.inbox_entry, b""), letter.team)
             events.append(event if event is not None and event.prospect is not None else None)
@@ -152,5 +154,8 @@ class Revival:
 
 def drop(scripts: Scripts, keys: PartitionKeys, letters: Sequence[Letter]) -> list[bool]:
     """Forget letters of one partition: whether each was still there. Raises ``StoreUnavailable``."""
-    words: list[Word] = [word for letter in letters for word in (letter.entry, letter.inbox_entry, letter.size)]
-    return [bool(found) for found in scripts.run("drop", [keys.dead, keys.refs, keys.inbox, keys.ledger], words)]
+    words: list[Word] = []
+    for letter in letters:
+        words += [letter.entry, letter.handler, letter.inbox_entry, letter.size]
+    touched = [keys.dead, keys.refs, keys.inbox, keys.ledger, keys.ends]
+    return [bool(found) for found in scripts.run("drop", touched, words)]

@@ -57,7 +57,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a handler's job ended: ``outcome`` is done, discarded, conflated or dead; ``at`` server ms."""
+    """How a handler's job ended: ``outcome`` is done, discarded, conflated, dead or dropped; ``at`` server ms."""
 
     outcome: str
     at: int

@@ -65,13 +65,13 @@ def show_command(place: tuple[int, str], show_text: bool, show_body: bool, as_js
     ID is what `handoff dead list` prints. Exit code 0: shown; 1: there is none of this id (any more); 2: the server
     can't be asked.
     """
-    from worker.ops import detail, tables
+    from worker.ops import dead_actions, detail, tables
     from worker.ops.installed import installed
     from worker.store.dead import open_letter
 
     with installed() as found:
         now = found.now()
-        letter = open_letter(found.client, found.partitions, place)
+        letter = open_letter(found.client, found.partitions, place, dead_actions.take_events(found))
     if letter is None:
         click.echo("There is no dead letter of this id (any more).", err=True)
         raise SystemExit(1)
