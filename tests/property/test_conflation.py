@@ -196,3 +196,12 @@ def test_no_change_lists_more_than_the_newest_of_what_it_absorbed(monkeypatch: p
 def test_what_cannot_be_read_is_kept_as_it_is() -> None:
     jobs = [read(text) for text in (b"nonsense", b'1-0 0 1 1 rk +["a"]', b"\xff")]
     assert collapse(jobs).kept == list(enumerate(jobs))
+
+
+def test_a_job_that_does_not_say_whose_it_is_has_the_others_before_or_behind_it() -> None:
+    """It may be the same prospect's: what comes before it must not be told after it."""
+    jobs = [
+        read(text)
+        for text in (b'1-0 0 1 1 rk +["a","b","p","e1",[]]', b"2-0 0 1 2 rk =b", b'3-0 0 1 3 rk +["c","d","p","e3",[]]')
+    ]
+    assert [job.seq for job in left(collapse(jobs))] == [1, 2, 3]

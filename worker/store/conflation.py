@@ -22,8 +22,8 @@ from worker.store.client import unavailable_as_error
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Code, Scripts, Word, owned
 
-PAGE: Final = 1024
-"""Jobs that one script joins: it holds the server up for some milliseconds, most of them spent on letting bodies go."""
+PAGE: Final = 512
+"""Jobs that one script joins. Of 1,024 it took 6 ms of the server, 10 at most: to write down who needs a body."""
 
 HEAD: Final = 4096
 """Jobs, and bytes of them, that are left of a lane before no more of it is read: with so many prospects there is enough
