@@ -18,7 +18,9 @@ class Shipped(NamedTuple):
     example: Mapping[str, str]
 
 
-SHIPPED: Final[Mapping[str, Shipped]] = {}
+SHIPPED: Final[Mapping[str, Shipped]] = {
+    "worker.handlers.jsonl": Shipped("HANDOFF_JSONL_PATH", {"HANDOFF_JSONL_PATH": "-"}),
+}
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
 
