@@ -17,8 +17,9 @@ help: ## show this table
 run: $(STAMP) ## start everything here (server, ingress, worker), send sample events, show what becomes of them
 	@$(BIN)/handoff dev $(ARGS)
 
+# Two processes, each with servers of its own and whole files at a time: many tests wait for processes. ARGS="-n0": one.
 test: $(STAMP) ## run every test; ARGS="-k name" for some
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n2 --dist=loadfile $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check --quiet

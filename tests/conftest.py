@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import redis
@@ -15,11 +17,17 @@ from worker.settings import Settings, load_settings, variables
 _numbers = itertools.count(1)
 
 
+@pytest.fixture(scope="session")
+def _url_of() -> Iterator[Callable[[str], str]]:
+    """A server of a kind, started when it is first asked for and kept: files are run one by one, over both kinds."""
+    with ExitStack() as stack:
+        yield functools.cache(lambda kind: stack.enter_context(servers.running(kind)))
+
+
 @pytest.fixture(scope="session", params=servers.KINDS)
-def any_server_url(request: pytest.FixtureRequest) -> Iterator[str]:
+def any_server_url(request: pytest.FixtureRequest, _url_of: Callable[[str], str]) -> str:
     """Every kind of server there is on this machine, in turn: for the tests of scripts."""
-    with servers.running(request.param) as url:
-        yield url
+    return _url_of(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ def test_a_server_that_is_not_there(command: list[str], tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def locked_server() -> Iterator[int]:
-    server = ValkeyServer(config={"save": "", "appendonly": "no"})
+    server = ValkeyServer(port=servers.free_port(), config={"save": "", "appendonly": "no"})
     server.start()
     with redis.Redis(port=server.port) as client:
         client.config_set("requirepass", "right-password")
