@@ -17,6 +17,11 @@ from worker.settings import Settings, load_settings, variables
 _numbers = itertools.count(1)
 
 
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Texts are no names, the less so with the time in them: processes that share the tests must call them the same."""
+    return argname if isinstance(val, str | bytes) and len(val) > 60 else None
+
+
 @pytest.fixture(scope="session")
 def _url_of() -> Iterator[Callable[[str], str]]:
     """A server of a kind, started when it is first asked for and kept: files are run one by one, over both kinds."""
