@@ -84,7 +84,7 @@ def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: s
     }
     with (
         processes.running(processes.python("ingress"), env) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as http,
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False) as http,
     ):
 
         def answers() -> bool:

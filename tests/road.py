@@ -27,13 +27,14 @@ DEADLINE = 90.0  # seconds; only ever used up by a failure
 
 @dataclass
 class Road:
-    """What a test needs of the running whole. ``client`` decodes answers."""
+    """What a test needs of the running whole. ``client`` decodes answers; ``http`` asks the ingress."""
 
     url: str
     settings: Settings
     folder: Path
     environment: dict[str, str]
     client: redis.Redis
+    http: httpx.Client
     workers: list[Process] = field(default_factory=list)
 
     @property
@@ -98,9 +99,11 @@ def running_road(folder: Path, *, handlers: str, workers: int = 1, **settings: s
             **{f"HANDOFF_{name.upper()}": value for name, value in settings.items()},
         }
         client = stack.enter_context(redis.Redis.from_url(redis_url, decode_responses=True))
-        road = Road(f"http://127.0.0.1:{port}", Settings(redis_url=redis_url), folder, environment, client)
+        url = f"http://127.0.0.1:{port}"
+        http = stack.enter_context(httpx.Client(base_url=url, timeout=10, verify=False))
+        road = Road(url, Settings(redis_url=redis_url), folder, environment, client, http)
         ingress = stack.enter_context(processes.running(processes.python("ingress"), environment, folder))
-        until(lambda: _ready(road.url), "the ingress is ready")
+        until(lambda: _ready(http), "the ingress is ready")
         try:
             for _ in range(workers):
                 road.start_worker()
@@ -113,8 +116,8 @@ def running_road(folder: Path, *, handlers: str, workers: int = 1, **settings: s
                 process.kill()
 
 
-def _ready(url: str) -> bool:
+def _ready(http: httpx.Client) -> bool:
     try:
-        return httpx.get(f"{url}/readyz").status_code == httpx.codes.OK
+        return http.get("/readyz").status_code == httpx.codes.OK
     except httpx.HTTPError:
         return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from ingress.signature import HEADER, sign
@@ -29,7 +28,7 @@ EVENTS = 20
 
 def post(road: Road, body: bytes) -> int:
     headers = {HEADER: sign(body, road.secret, road.now())}
-    return httpx.post(f"{road.url}/webhooks/inbox", content=body, headers=headers).status_code
+    return road.http.post("/webhooks/inbox", content=body, headers=headers).status_code
 
 
 def test_a_worker_that_starts_on_a_full_server_drains_it(tmp_path: Path) -> None:

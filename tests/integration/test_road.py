@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from ingress.signature import HEADER, sign
@@ -26,7 +25,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
 
 def post(road: Road, body: bytes, path: str = "/webhooks/inbox") -> int:
     headers = {HEADER: sign(body, road.secret, road.now())}
-    return httpx.post(road.url + path, content=body, headers=headers).status_code
+    return road.http.post(path, content=body, headers=headers).status_code
 
 
 def total(road: Road, counter: str) -> int:

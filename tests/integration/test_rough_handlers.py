@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from ingress.signature import HEADER, sign
@@ -27,12 +26,11 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
 
 def post(road: Road, handler: str, team: str, *seqs: int) -> None:
     """Events that only ``handler`` takes."""
-    with httpx.Client(base_url=road.url) as client:
-        for seq in seqs:
-            document = {"id": f"{team}-{seq}", "seq": seq, "type": f"rough.{handler}", "teamId": team}
-            body = json.dumps(document).encode()
-            headers = {HEADER: sign(body, road.secret, road.now())}
-            assert client.post("/webhooks/inbox", content=body, headers=headers).status_code == 202
+    for seq in seqs:
+        document = {"id": f"{team}-{seq}", "seq": seq, "type": f"rough.{handler}", "teamId": team}
+        body = json.dumps(document).encode()
+        headers = {HEADER: sign(body, road.secret, road.now())}
+        assert road.http.post("/webhooks/inbox", content=body, headers=headers).status_code == 202
 
 
 def calls(road: Road, handler: str, team: str) -> list[str]:

@@ -213,3 +213,19 @@ def test_a_run_that_is_over_is_not_renewed(monkeypatch: pytest.MonkeyPatch) -> N
     assert going.called.wait(10)
     assert len(over.renewed) == count
     keeper.remove(second)
+
+
+def test_an_idle_keeper_has_no_thread_and_a_new_run_gets_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or each keeper that there ever was would wake up every second."""
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.001)
+    keeper = Keeper()
+    for _ in range(2):
+        store = NotedStore()
+        run = held(store, lane("a", 1))
+        keeper.add(run)
+        assert store.called.wait(10)
+        thread = keeper._thread
+        assert thread is not None
+        keeper.remove(run)
+        thread.join(10)
+        assert not thread.is_alive()

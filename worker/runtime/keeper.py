@@ -101,7 +101,8 @@ class Held:
 
 
 class Keeper:
-    """Renews what is registered with it. The thread starts with the first run and ends with the process."""
+    """Renews what is registered with it. Its thread starts with a run, and ends when it finds none: an idle process has
+    nobody who wakes up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -124,6 +125,9 @@ class Keeper:
         while not pause.wait(PERIOD):
             with self._lock:
                 runs = list(self._runs)
+                if not runs:
+                    self._thread = None
+                    return
             for held in runs:
                 try:
                     held.renew()
