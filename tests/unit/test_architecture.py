@@ -36,12 +36,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "=worker.handlers": (),
     "worker.handlers": ("=worker", "=worker.outgoing", "=worker.handler_settings", "=worker.members"),
     "worker.ops": OURS,
+    "worker.testing": OURS,
     "worker.celery": OURS,
     "ingress": ("ingress", "worker.settings", "worker.errors", "worker.doorbell", "worker.store", "worker.core"),
     "ingress.__main__": ("ingress", "worker.ops.logs", "worker.settings", "worker.errors"),
 }
 FOREIGN_TO_CORE = {"redis", "celery", "kombu", "time", "os", "asyncio", "random", "structlog", "socket", "threading"}
 CLOCKS = {"now", "utcnow", "today"}
+KIT = "worker.testing"  # nothing but tests has any use for it, and what it needs of others' is in one module each
+ONLY_IN = {"pytest": "worker.testing.plugin", "hypothesis": "worker.testing.strategies"}
 
 
 def modules() -> list[tuple[str, Path]]:
@@ -86,6 +89,10 @@ def wrongs(name: str, source: str, *, package: bool = False) -> list[str]:
         ours = module.split(".")[0] in OURS
         if ours and module != name and not any(covers(rule, module) for rule in allowed):
             found.append(f"{name} imports {module}")
+        if covers(KIT, module) and not covers(KIT, name):
+            found.append(f"{name} imports {module}, which is for tests")
+        if ONLY_IN.get(module.split(".")[0], name) != name:
+            found.append(f"{name} imports {module}")
         if name.startswith("worker.core") and module.split(".")[0] in FOREIGN_TO_CORE:
             found.append(f"{name} imports {module}")
     if name.startswith("worker.core"):
@@ -127,6 +134,10 @@ def test_a_module_imports_what_its_place_allows(name: str, path: Path) -> None:
         ("ingress.app", "from worker.ops import logs"),
         ("ingress.app", "from worker import handler"),
         ("ingress.__main__", "from worker.ops import cli"),
+        ("worker.ops.dev", "from worker.testing import change"),
+        ("worker.handlers.log", "from worker.testing import change"),
+        ("worker.testing.running", "import pytest"),
+        ("worker.testing.plugin", "from hypothesis import given"),
         ("worker.novelty", ""),
     ],
 )
@@ -142,6 +153,8 @@ def test_the_check_finds_a_module_that_knows_too_much(name: str, source: str) ->
         ("worker.core.sequencing", "from .changes import Owner"),
         ("worker.celery", "from worker.ops import logs"),
         ("ingress.__main__", "from worker.ops import logs"),
+        ("worker.testing.plugin", "import pytest\nfrom worker.runtime.runner import Runner"),
+        ("worker.testing.strategies", "from hypothesis import given"),
     ],
 )
 def test_the_check_lets_a_modest_one_pass(name: str, source: str) -> None:

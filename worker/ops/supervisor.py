@@ -82,7 +82,7 @@ class Supervisor:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
-            preexec_fn=_tied_to_parent(),
+            preexec_fn=tied_to_parent(),
         )
         child = _Child(name, process)
         child.reader = asyncio.create_task(self._read(child))
@@ -153,7 +153,8 @@ def _kill_group(child: _Child) -> None:
         os.killpg(child.process.pid, signal.SIGKILL)
 
 
-def _tied_to_parent() -> Callable[[], None] | None:
+def tied_to_parent() -> Callable[[], None] | None:
+    """What a child does first (``preexec_fn``), so that it ends when we do; None where that can't be had."""
     if sys.platform != "linux":
         return None
     libc = ctypes.CDLL(None, use_errno=True)  # loaded before the fork: after it, only the call itself is safe

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ import structlog
 
 from worker.core.batches import Apart, Conclusion, Decided, Ended, conclude
 from worker.core.handlers import HandlerSpec
+from worker.core.retry import Failure
 from worker.runtime.calls import ActiveLane
-from worker.runtime.outcomes import decided, event_id, excused_since, history
+from worker.runtime.outcomes import Draw, decided, event_id, excused_since, history
 from worker.runtime.verdict import Failed
 from worker.store.lanes import Action, Attempt, Dead, Settlement
 
@@ -18,29 +20,38 @@ log = structlog.get_logger("handoff.runner")
 
 
 def settle_batch(
-    lane: ActiveLane, *, finished: bool, spec: HandlerSpec, away_ms: int | None = None
+    lane: ActiveLane,
+    *,
+    finished: bool,
+    spec: HandlerSpec,
+    away_ms: int | None = None,
+    draw: Draw = random.random,
 ) -> Settlement | None:
     """What to write of a lane of a batch handler now: None while nothing new has ended. Notes what was told.
 
-    ``away_ms``: as for ``settlement_of``.
+    ``away_ms`` and ``draw``: as for ``settlement_of``.
     """
     ended = lane.ended[lane.sent :]
     lane.sent = len(lane.ended)
     if not finished:
         return Settlement(lane.token, lane.claimed.lane, ended=ended, action=Action.HOLD) if ended else None
     if lane.called:
-        return _after_failure(lane, ended, spec, away_ms)
+        return _after_failure(lane, ended, spec, away_ms, draw)
     return Settlement(lane.token, lane.claimed.lane, ended=ended)
 
 
-def _after_failure(lane: ActiveLane, ended: str, spec: HandlerSpec, away_ms: int | None) -> Settlement:
+def _after_failure(lane: ActiveLane, ended: str, spec: HandlerSpec, away_ms: int | None, draw: Draw) -> Settlement:
     first = len(lane.ended)
     now = int(time.time() * 1000)
     since = 0 if first else excused_since(lane.claimed.failed)
+
+    def decide(attempt: int, failure: Failure) -> Decided:
+        return Decided(*decided(attempt, failure, spec, away_ms=away_ms, since=since, now=now, draw=draw))
+
     concluded = conclude(
         [item for item, _ in lane.called],
         [outcome if isinstance(outcome, Ended) else outcome.failure for _, outcome in lane.called],
-        lambda attempt, failure: Decided(*decided(attempt, failure, spec, away_ms=away_ms, since=since, now=now)),
+        decide,
         newest_only=spec.on is None and spec.late == "skip_stale",
         together=lane.together,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -21,6 +21,8 @@ LOST_BODY: Final = "BodyLost"
 PATIENCE_MS: Final = 24 * 3600 * 1000
 """So long failures of one job are not counted while the handler's circuit is not closed; then they are, or a job that
 is alone and can only fail would be tried for ever."""
+
+Draw = Callable[[], float]
 
 log = structlog.get_logger("handoff.runner")
 
@@ -56,11 +58,17 @@ def unstartable(claimed: ClaimedLane, claim: Claim, spec: HandlerSpec) -> Settle
 
 
 def settlement_of(
-    lane: ActiveLane, *, finished: bool, spec: HandlerSpec, away_ms: int | None = None
+    lane: ActiveLane,
+    *,
+    finished: bool,
+    spec: HandlerSpec,
+    away_ms: int | None = None,
+    draw: Draw = random.random,
 ) -> Settlement | None:
     """What to write of a lane now: None while nothing new has ended.
 
-    ``away_ms``: the handler's circuit is not closed, and a lane whose call failed stays away for so long.
+    ``away_ms``: the handler's circuit is not closed, and a lane whose call failed stays away for so long. ``draw``
+    gives the jitter of a backoff, from 0 to 1.
     """
     done = lane.done - lane.settled[0]
     discarded = lane.discarded - lane.settled[1]
@@ -70,7 +78,7 @@ def settlement_of(
             return None
         return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD)
     if lane.failed is not None:
-        return _after_failure(lane, done, discarded, spec, away_ms)
+        return _after_failure(lane, done, discarded, spec, away_ms=away_ms, draw=draw)
     if not lane.touched and claimed.attempt > 0:
         # Handed back unstarted: the attempt that claiming counted did not take place.
         return Settlement(
@@ -83,7 +91,9 @@ def settlement_of(
     return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
 
 
-def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, away_ms: int | None) -> Settlement:
+def _after_failure(
+    lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, *, away_ms: int | None, draw: Draw
+) -> Settlement:
     failed, claimed = lane.failed, lane.claimed
     assert failed is not None
     at = lane.done + lane.discarded
@@ -92,7 +102,7 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
     now = int(time.time() * 1000)
     before = history(claimed, now) if at == 0 else []
     since = excused_since(before)
-    outcome, counted = decided(attempt, failed.failure, spec, away_ms=away_ms, since=since, now=now)
+    outcome, counted = decided(attempt, failed.failure, spec, away_ms=away_ms, since=since, now=now, draw=draw)
     failures = [known for known in before if known.number < attempt]
     failures.append(Attempt(attempt, now, failed.error, failed.text, since if counted else since or now))
     if not isinstance(outcome, RetryIn):
@@ -131,13 +141,20 @@ def _after_failure(lane: ActiveLane, done: int, discarded: int, spec: HandlerSpe
 
 
 def decided(
-    attempt: int, failure: Failure, spec: HandlerSpec, *, away_ms: int | None, since: int, now: int
+    attempt: int,
+    failure: Failure,
+    spec: HandlerSpec,
+    *,
+    away_ms: int | None,
+    since: int,
+    now: int,
+    draw: Draw = random.random,
 ) -> tuple[RetryIn | GiveUp | Block, bool]:
     """What to do about a failure, and whether it is counted. ``since``: server ms from which this job's are not."""
     if away_ms is not None and excusable(failure) and not (since > 0 and now - since >= PATIENCE_MS):
         return RetryIn(max(away_ms / 1000, min(failure.after or 0.0, AFTER_MAX))), False
     block = spec.on_exhausted == "block"
-    return decide(attempt, spec.attempts, spec.backoff, failure, random.random, block=block), True
+    return decide(attempt, spec.attempts, spec.backoff, failure, draw, block=block), True
 
 
 def excused_since(failures: Sequence[Attempt]) -> int:
