@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from dataclasses import replace
 
@@ -25,7 +24,7 @@ def settle_batch(
     finished: bool,
     spec: HandlerSpec,
     away_ms: int | None = None,
-    draw: Draw = random.random,
+    draw: Draw | None = None,
 ) -> Settlement | None:
     """What to write of a lane of a batch handler now: None while nothing new has ended. Notes what was told.
 
@@ -40,7 +39,9 @@ def settle_batch(
     return Settlement(lane.token, lane.claimed.lane, ended=ended)
 
 
-def _after_failure(lane: ActiveLane, ended: str, spec: HandlerSpec, away_ms: int | None, draw: Draw) -> Settlement:
+def _after_failure(
+    lane: ActiveLane, ended: str, spec: HandlerSpec, away_ms: int | None, draw: Draw | None
+) -> Settlement:
     first = len(lane.ended)
     now = int(time.time() * 1000)
     since = 0 if first else excused_since(lane.claimed.failed)

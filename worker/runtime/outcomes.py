@@ -63,12 +63,12 @@ def settlement_of(
     finished: bool,
     spec: HandlerSpec,
     away_ms: int | None = None,
-    draw: Draw = random.random,
+    draw: Draw | None = None,
 ) -> Settlement | None:
     """What to write of a lane now: None while nothing new has ended.
 
     ``away_ms``: the handler's circuit is not closed, and a lane whose call failed stays away for so long. ``draw``
-    gives the jitter of a backoff, from 0 to 1.
+    gives the jitter of a backoff, from 0 to 1; default ``random.random``.
     """
     done = lane.done - lane.settled[0]
     discarded = lane.discarded - lane.settled[1]
@@ -92,7 +92,7 @@ def settlement_of(
 
 
 def _after_failure(
-    lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, *, away_ms: int | None, draw: Draw
+    lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, *, away_ms: int | None, draw: Draw | None | None
 ) -> Settlement:
     failed, claimed = lane.failed, lane.claimed
     assert failed is not None
@@ -148,13 +148,13 @@ def decided(
     away_ms: int | None,
     since: int,
     now: int,
-    draw: Draw = random.random,
+    draw: Draw | None = None,
 ) -> tuple[RetryIn | GiveUp | Block, bool]:
     """What to do about a failure, and whether it is counted. ``since``: server ms from which this job's are not."""
     if away_ms is not None and excusable(failure) and not (since > 0 and now - since >= PATIENCE_MS):
         return RetryIn(max(away_ms / 1000, min(failure.after or 0.0, AFTER_MAX))), False
     block = spec.on_exhausted == "block"
-    return decide(attempt, spec.attempts, spec.backoff, failure, draw, block=block), True
+    return decide(attempt, spec.attempts, spec.backoff, failure, draw or random.random, block=block), True
 
 
 def excused_since(failures: Sequence[Attempt]) -> int:
