@@ -92,7 +92,7 @@ def settlement_of(
 
 
 def _after_failure(
-    lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, *, away_ms: int | None, draw: Draw | None | None
+    lane: ActiveLane, done: int, discarded: int, spec: HandlerSpec, *, away_ms: int | None, draw: Draw | None
 ) -> Settlement:
     failed, claimed = lane.failed, lane.claimed
     assert failed is not None
