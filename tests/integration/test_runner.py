@@ -142,6 +142,19 @@ def test_signals_of_the_handler(partition: Partition, made: Callable[..., Handle
 
 
 @KINDS
+def test_the_books_say_of_each_job_of_a_group_how_it_ended(
+    any_server_url: str, prefix: str, made: Callable[..., HandlerSpec]
+) -> None:
+    with partition_on(any_server_url, prefix, archive_events=10) as partition:
+        partition.sequence(*(change("a", seq) for seq in range(1, 7)))
+        answer(partition, made(Calls(a2=raising(Discard("no")), a5=raising(Discard("no")))))
+        ends = partition.client.hgetall(partition.keys.ends)
+        entries = [name for name, _ in partition.client.xrange(partition.keys.inbox)]
+        ended = [ends[entry + b" crm"].split()[0].decode() for entry in entries]
+        assert ended == ["done", "discarded", "done", "done", "discarded", "done"]
+
+
+@KINDS
 def test_a_job_that_takes_its_process_with_it_is_buried_in_the_end(
     partition: Partition, made: Callable[..., HandlerSpec]
 ) -> None:
@@ -205,8 +218,8 @@ def test_a_slow_handler_claims_little_and_a_fast_one_much(partition: Partition) 
     runner = Runner(process, spec, 1)
     sizes = []
     for elapsed in (0.0001, 0.001, 0.001, 0.001, 0.001, 0.001, 0.5, 5.0, 0.001):
-        sizes.append(runner._size)
-        runner._adapt(runner._size, elapsed)
+        sizes.append(runner._claimer._size)
+        runner._claimer.adapt(runner._claimer._size, elapsed)
     assert sizes == [1, 4, 16, 64, 256, 1024, 1024, 204, 4]
 
 
@@ -311,7 +324,7 @@ def test_lanes_behind_a_slow_call_can_be_had_by_others_meanwhile(
 ) -> None:
     monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.005)
     monkeypatch.setattr("worker.runtime.keeper.SLOW", 0.02)
-    monkeypatch.setattr("worker.runtime.runner.FIRST_CLAIM", 64)
+    monkeypatch.setattr("worker.runtime.claiming.FIRST_CLAIM", 64)
     partition.sequence(*(change(team, seq) for team in "abc" for seq in (1, 2)))
     elsewhere: list[tuple[str, int, bool, list[int]]] = []
 

@@ -38,7 +38,7 @@ def claimed_beside(partition: Partition) -> int:
 @pytest.mark.parametrize("fails", [False, True])
 def test_little_waits_behind_a_slow_call(partition: Partition, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     """Other processes may be idle: what is claimed here is kept from them. What was learnt outlives the run."""
-    monkeypatch.setattr("worker.runtime.runner.CLAIM_SECONDS", 0.01)
+    monkeypatch.setattr("worker.runtime.claiming.CLAIM_SECONDS", 0.01)
     monkeypatch.setattr("worker.runtime.runner.SLICE", 0.0)
     partition.sequence(*(change(f"t{number}", 1) for number in range(20)))
     beside: list[int] = []

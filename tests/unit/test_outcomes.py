@@ -41,8 +41,10 @@ def test_nothing_new_is_nothing_to_write() -> None:
 
 def test_what_ended_meanwhile_is_settled_and_the_rest_held() -> None:
     active = lane("a", 1, 2, 3, 4)
-    active.done, active.discarded, active.settled = 2, 1, (1, 0)
-    assert settlement_of(active, finished=False, spec=SPEC) == Settlement(1, "a", 1, 1, Action.HOLD)
+    active.done, active.settled = 1, (1, 0)
+    active.discard()
+    active.done += 1
+    assert settlement_of(active, finished=False, spec=SPEC) == Settlement(1, "a", 1, 1, Action.HOLD, ended="xd")
 
 
 def test_a_lane_that_is_through_is_let_go() -> None:

@@ -33,8 +33,9 @@ class ActiveLane:
     """
 
     __slots__ = (
-        *("alone", "called", "claimed", "declined", "discarded", "done", "ended", "failed", "finished", "lost"),
-        *("returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told", "token", "touched"),
+        *("alone", "called", "claimed", "declined", "discarded", "discards", "done", "ended", "failed", "finished"),
+        *("lost", "returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told", "token"),
+        "touched",
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -46,6 +47,7 @@ class ActiveLane:
         self.failed: Failed | None = None
         self.finished = False
         self.settled = (0, 0)
+        self.discards: list[int] = []  # which of the jobs that ended were discarded
         self.told = 0
         self.started = 0.0
         self.taken = time.monotonic()
@@ -73,6 +75,11 @@ class ActiveLane:
         self.thread = threading.get_ident()
         self.started = time.monotonic()
         return True
+
+    def discard(self) -> None:
+        """The next job ends discarded."""
+        self.discards.append(self.done + self.discarded)
+        self.discarded += 1
 
     def untouched(self) -> bool:
         """Whether no job of it was started, and now none will be."""

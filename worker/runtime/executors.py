@@ -79,7 +79,7 @@ def _ended_badly(spec: HandlerSpec, lane: ActiveLane, error: BaseException) -> b
     """Write an exception down; False for ``Discard``, after which the lane goes on."""
     failure = failed(spec, error)
     if failure is None:
-        lane.discarded += 1
+        lane.discard()
         lane.declined += 1
         return False
     lane.failed = failure
@@ -135,7 +135,7 @@ class InlineExecutor:
                 if is_wanted:
                     lane.done += 1
                 else:
-                    lane.discarded += 1
+                    lane.discard()
             except self._outcomes as error:
                 alarm.clear()  # once more: the signal may have come just before it was cleared
                 if isinstance(error, SystemExit) and leaving():
@@ -221,7 +221,7 @@ class ThreadExecutor:
                     call(spec, subject, ctx)
                     lane.done += 1
                 else:
-                    lane.discarded += 1
+                    lane.discard()
             except BaseException as error:  # noqa: BLE001 - whatever ends a thread must end in the books
                 if _ended_badly(spec, lane, error):
                     break
@@ -279,7 +279,7 @@ class LoopExecutor:
                     await self._call(subject, ctx)
                     lane.done += 1
                 else:
-                    lane.discarded += 1
+                    lane.discard()
             except BaseException as error:  # noqa: BLE001 - out of here, a KeyboardInterrupt would end the process's loop
                 if _ended_badly(spec, lane, error):
                     break

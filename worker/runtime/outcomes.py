@@ -76,7 +76,7 @@ def settlement_of(
     if not finished:
         if done + discarded == 0:
             return None
-        return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD)
+        return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD, ended=_letters(lane, done, discarded))
     if lane.failed is not None:
         return _after_failure(lane, done, discarded, spec, away_ms=away_ms, draw=draw)
     if not lane.touched and claimed.attempt > 0:
@@ -88,7 +88,19 @@ def settlement_of(
             attempts=claimed.attempt - 1,
             failed=history(claimed, int(time.time() * 1000)),
         )
-    return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE)
+    return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE, ended=_letters(lane, done, discarded))
+
+
+def _letters(lane: ActiveLane, done: int, discarded: int) -> str:
+    """How the jobs at the lane's head ended, where not all ended alike: the books say of each what became of it."""
+    if not (done and discarded):
+        return ""
+    first = sum(lane.settled)
+    letters = ["d"] * (done + discarded)
+    for at in lane.discards:
+        if first <= at < first + len(letters):
+            letters[at - first] = "x"
+    return "".join(letters)
 
 
 def _after_failure(
@@ -115,6 +127,7 @@ def _after_failure(
             failed=failures,
             error=failed.error,
             text=failed.text,
+            ended=_letters(lane, done, discarded),
         )
         return _ended(outcome, spec, job, made, where=failed.where)
     log.warning(
@@ -137,6 +150,7 @@ def _after_failure(
         delay_ms=int(outcome.delay * 1000),
         attempts=attempt if counted else attempt - 1,
         failed=failures,
+        ended=_letters(lane, done, discarded),
     )
 
 

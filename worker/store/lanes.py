@@ -135,9 +135,8 @@ class Settlement:
     @property
     def leaving(self) -> int:
         """How many jobs leave the lane."""
-        if self.ended:
-            return sum(self.ended.count(letter) for letter in "dxD")
-        return self.done + self.discarded + (self.action is Action.BURY)
+        ended = sum(self.ended.count(letter) for letter in "dxD") if self.ended else self.done + self.discarded
+        return ended + (self.action is Action.BURY)
 
     def words(self) -> list[Word]:
         """The settlement as ``settle.lua`` takes it."""
