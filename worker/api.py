@@ -312,3 +312,9 @@ def _add(spec: HandlerSpec) -> None:
 def registered() -> dict[str, HandlerSpec]:
     """The handlers defined so far in this process, by name."""
     return dict(_registry)
+
+
+def forget(names: Iterable[str]) -> None:
+    """Take handlers back. For tests that define their own (worker/testing/plugin.py)."""
+    for name in names:
+        _registry.pop(name, None)

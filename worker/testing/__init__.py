@@ -18,13 +18,28 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from worker.testing.calls import Call
     from worker.testing.events import change, changes, event
+    from worker.testing.road import Dead, HandlerStatus, Handoff, Status
     from worker.testing.running import Journey, Outcome, run, run_to_end
 
-__all__ = ["Call", "Journey", "Outcome", "change", "changes", "event", "run", "run_to_end"]
+__all__ = [
+    "Call",
+    "Dead",
+    "HandlerStatus",
+    "Handoff",
+    "Journey",
+    "Outcome",
+    "Status",
+    "change",
+    "changes",
+    "event",
+    "run",
+    "run_to_end",
+]
 
 _HOMES: Final = {
     "calls": ("Call",),
     "events": ("change", "changes", "event"),
+    "road": ("Dead", "Handoff", "HandlerStatus", "Status"),
     "running": ("Journey", "Outcome", "run", "run_to_end"),
 }
 

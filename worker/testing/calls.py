@@ -64,11 +64,11 @@ def spec_of(handler: Handler) -> HandlerSpec:
     return found[0] if found else define(handler)
 
 
-def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[], None] | None = None) -> HandlerSpec:
+def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[Call], None] | None = None) -> HandlerSpec:
     """``spec`` as tests run it: calls are written down, and made one at a time, so that each run is like the last.
 
     What only costs time is off: rates, circuit breaker, waiting for a batch to fill. A route sends nothing. ``crash``
-    is called after each call, and may raise.
+    is told of each call when it has ended, and may raise.
     """
     if spec.forward is not None:
         spec = replace(spec, function=_unsent)
@@ -77,7 +77,10 @@ def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[], None] | N
     function = spec.function
 
     def note(subject: Any, ctx: Any, answer: object = None, exception: BaseException | None = None) -> None:
-        calls.append(_call(spec.name, subject, ctx, answer, exception))
+        made = _call(spec.name, subject, ctx, answer, exception)
+        calls.append(made)
+        if crash is not None:
+            crash(made)
 
     def call(subject: Any, ctx: Any) -> Any:
         try:
@@ -86,8 +89,6 @@ def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[], None] | N
             note(subject, ctx, exception=error)
             raise
         note(subject, ctx, answer)
-        if crash is not None:
-            crash()
         return answer
 
     async def later(subject: Any, ctx: Any) -> Any:
@@ -97,8 +98,6 @@ def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[], None] | N
             note(subject, ctx, exception=error)
             raise
         note(subject, ctx, answer)
-        if crash is not None:
-            crash()
         return answer
 
     return replace(
