@@ -20,6 +20,7 @@ class Shipped(NamedTuple):
 
 SHIPPED: Final[Mapping[str, Shipped]] = {
     "worker.handlers.jsonl": Shipped("HANDOFF_JSONL_PATH", {"HANDOFF_JSONL_PATH": "-"}),
+    "worker.handlers.notify": Shipped("HANDOFF_NOTIFY_URLS", {"HANDOFF_NOTIFY_URLS": "json://localhost"}),
 }
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
