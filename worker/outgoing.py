@@ -41,13 +41,16 @@ class Refused(httpx.HTTPStatusError):
 def client(name: str, **options: Any) -> httpx.AsyncClient:
     """The client of that name of this process and its event loop, made with ``options`` (httpx's) when first asked for.
 
-    Redirects are not followed: a request with a secret goes where it was meant to go, or nowhere.
+    Redirects are not followed: a request with a secret goes where it was meant to go, or nowhere. ``transport`` may be
+    a function that makes one.
     """
     known = _clients.setdefault(asyncio.get_running_loop(), {})
     found = known.get(name)
     if found is None or found.is_closed:
         headers = {"User-Agent": USER_AGENT} | dict(options.pop("headers", {}))
         made: dict[str, Any] = {"timeout": TIMEOUT, "limits": LIMITS, "follow_redirects": False} | options
+        if callable(made.get("transport")):
+            made["transport"] = made["transport"]()
         found = known[name] = httpx.AsyncClient(headers=headers, **made)
     return found
 

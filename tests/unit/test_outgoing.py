@@ -58,3 +58,17 @@ def test_a_process_has_one_client_of_a_name_for_each_loop() -> None:
     assert first.headers["User-Agent"] == USER_AGENT
     assert not first.follow_redirects
     assert asyncio.run(two())[0] is not first
+
+
+def test_a_transport_is_made_once_and_not_for_every_call() -> None:
+    made: list[httpx.MockTransport] = []
+
+    def make() -> httpx.MockTransport:
+        made.append(httpx.MockTransport(lambda _: httpx.Response(204)))
+        return made[-1]
+
+    async def twice() -> list[int]:
+        return [(await client("crm", transport=make).get("https://crm.test/")).status_code for _ in range(2)]
+
+    assert asyncio.run(twice()) == [204, 204]
+    assert len(made) == 1

@@ -21,6 +21,13 @@ class Shipped(NamedTuple):
 SHIPPED: Final[Mapping[str, Shipped]] = {
     "worker.handlers.jsonl": Shipped("HANDOFF_JSONL_PATH", {"HANDOFF_JSONL_PATH": "-"}),
     "worker.handlers.notify": Shipped("HANDOFF_NOTIFY_URLS", {"HANDOFF_NOTIFY_URLS": "json://localhost"}),
+    "worker.handlers.webhook": Shipped(
+        "HANDOFF_WEBHOOK_OUT_URL",
+        {
+            "HANDOFF_WEBHOOK_OUT_URL": "https://example.com/hook",
+            "HANDOFF_WEBHOOK_OUT_SECRET": "whsec_" + "A" * 32,
+        },
+    ),
 }
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
