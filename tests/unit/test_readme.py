@@ -76,7 +76,7 @@ def test_the_processes_are_the_procfile_s() -> None:
 
 def test_the_example_is_a_handler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "_registry", {})
-    for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(r"```python\n(?!# \w+\.py\n)(.*?)```", README, re.DOTALL):  # those are files of a project
         exec(compile(block, "README.md", "exec"), {})
     spec = api.registered()["push_owner"]
     assert (spec.queue, spec.attempts, spec.timeout, spec.is_async) == ("crm", 10, 10.0, True)
