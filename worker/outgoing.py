@@ -59,9 +59,13 @@ def check(response: httpx.Response) -> httpx.Response:
     """The response, if it is a success. Raises ``Refused``. The body has to have been read, as it is by default."""
     if response.is_success:
         return response
-    said = _SECRET.sub(r"\1***", " ".join(response.text.split()))[:LONGEST]
-    text = f"{_where(response.request)}: {response.status_code} {said}".strip()
+    text = f"{_where(response.request)}: {response.status_code} {trimmed(response.text)}".strip()
     raise Refused(text, request=response.request, response=response)
+
+
+def trimmed(text: str) -> str:
+    """What a far side said, in one line, no longer than errors may be, and without what looks like a secret."""
+    return _SECRET.sub(r"\1***", " ".join(text.split()))[:LONGEST]
 
 
 def _where(request: httpx.Request) -> str:

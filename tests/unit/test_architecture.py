@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.quiet_hours": (),
     "worker.wording": ("=worker",),
     "worker.messengers": ("worker.wording", "worker.errors"),
+    "worker.fields": ("worker.core.events",),
     "=worker.handlers": (),
     "worker.handlers": (
         "=worker",
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "=worker.wording",
         "=worker.errors",
         "=worker.guarded",
+        "=worker.fields",
     ),
     "worker.ops": OURS,
     "worker.testing": OURS,

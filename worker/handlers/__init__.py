@@ -28,6 +28,10 @@ SHIPPED: Final[Mapping[str, Shipped]] = {
             "HANDOFF_WEBHOOK_OUT_SECRET": "whsec_" + "A" * 32,
         },
     ),
+    "worker.handlers.hubspot": Shipped(
+        "HANDOFF_HUBSPOT_TOKEN",
+        {"HANDOFF_HUBSPOT_TOKEN": "pat-...", "HANDOFF_MEMBERS": "member=ann@example.com"},
+    ),
 }
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
