@@ -17,9 +17,10 @@ help: ## show this table
 run: $(STAMP) ## start everything here (server, ingress, worker), send sample events, show what becomes of them
 	@$(BIN)/handoff dev $(ARGS)
 
-# Two processes, each with servers of its own and whole files at a time: many tests wait for processes. ARGS="-n0": one.
+# Two processes, each with servers of its own and whole files at a time, those first that wait for processes of their own;
+# one that dies is not replaced, for xdist would wait for ever. ARGS="-n0" is one process.
 test: $(STAMP) ## run every test; ARGS="-k name" for some
-	@$(BIN)/python -m pytest -n2 --dist=loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check --quiet
