@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.wording": ("=worker",),
     "worker.messengers": ("worker.wording", "worker.errors"),
     "worker.fields": ("worker.core.events",),
+    "worker.salesforce_api": ("worker.outgoing", "worker.errors"),
     "=worker.handlers": (),
     "worker.handlers": (
         "=worker",
@@ -50,6 +51,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "=worker.errors",
         "=worker.guarded",
         "=worker.fields",
+        "=worker.salesforce_api",
     ),
     "worker.ops": OURS,
     "worker.testing": OURS,

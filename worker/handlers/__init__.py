@@ -32,6 +32,15 @@ SHIPPED: Final[Mapping[str, Shipped]] = {
         "HANDOFF_HUBSPOT_TOKEN",
         {"HANDOFF_HUBSPOT_TOKEN": "pat-...", "HANDOFF_MEMBERS": "member=ann@example.com"},
     ),
+    "worker.handlers.salesforce": Shipped(
+        "HANDOFF_SALESFORCE_URL",
+        {
+            "HANDOFF_SALESFORCE_URL": "https://example.my.salesforce.com",
+            "HANDOFF_SALESFORCE_CLIENT_ID": "3MVG9...",
+            "HANDOFF_SALESFORCE_CLIENT_SECRET": "...",
+            "HANDOFF_MEMBERS": "member=ann@example.com",
+        },
+    ),
 }
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
