@@ -97,7 +97,7 @@ def _apprise() -> Any:
         try:
             import apprise
         except ModuleNotFoundError:
-            raise ConfigurationError("HANDOFF_NOTIFY_URLS", "needs Apprise", "pip install handoff[notify]") from None
+            raise ConfigurationError("Apprise", "is not installed", "pip install 'handoff[notify]'") from None
         _hush()
         apprise.Apprise.instantiate("json://localhost")  # loads the services
     return apprise

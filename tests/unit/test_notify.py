@@ -7,11 +7,13 @@ import email
 import email.policy
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -26,6 +28,7 @@ from worker.errors import ConfigurationError
 from worker.members import Members
 from worker.runtime.calls import ActiveLane
 from worker.store.lanes import ClaimedLane
+from worker.testing import Handoff, changes
 
 SECRET = "s3cr3t-t0ken"
 ADA = {
@@ -145,6 +148,16 @@ def test_all_others_are_reached_by_their_address(notify: ModuleType, mail: Mail,
     assert len(web.at("/ann")) == 1
 
 
+def test_an_address_stays_one_in_a_url(notify: ModuleType, web: Web) -> None:
+    members = Members({"m1": "a&b=c@example.com", "m2": "ben+x@example.com"})
+    Calls(notify, "none", members, members=f"*={hook(web, '/to')}?-to={{email}}&-id={{id}}")(changed())
+    asked = sorted(parse_qsl(path.partition("?")[2]) for path, _ in web.got)
+    assert asked == [
+        [("to", "a&b=c@example.com"), ("id", "m1")],
+        [("to", "ben+x@example.com"), ("id", "m2")],
+    ]
+
+
 def test_without_members_only_a_channel_is_needed_and_without_a_channel_members(notify: ModuleType) -> None:
     with pytest.raises(ConfigurationError, match="HANDOFF_NOTIFY_MEMBERS: is not set"):
         Calls(notify, "none")
@@ -198,6 +211,8 @@ def test_what_a_prospect_writes_is_no_markup_and_mentions_nobody(notify: ModuleT
 
 def test_where_text_is_read_as_markdown_it_is_escaped(notify: ModuleType) -> None:
     discord = notify.Messenger("channel 1", "discord://4174216298/JHMHI8qBe7bk2ZwO5U711o3dV_js")
+    link = {"link": "https://x.com/a_b/@ada"}
+    assert notify._inert(link, discord) == link  # or it would be none
     assert discord.inert("**Ada** _x_ [a](b) `c`") == r"\*\*Ada\*\* \_x\_ \[a\]\(b\) \`c\`"
 
 
@@ -231,6 +246,12 @@ def test_a_recipient_is_told_the_newest_of_a_prospect(notify: ModuleType, web: W
     assert "went from you to m1" in web.at("/ben")[0]["message"]
 
 
+def test_its_line_is_where_the_newest_is(notify: ModuleType, web: Web) -> None:
+    calls = Calls(notify, hook(web, "/all"), channel_reassigned="{key} {owner}")
+    calls(changed(1), changed(2, externalId="p2"), changed(3, "m2", "m3"))
+    assert web.at("/all")[0]["message"].splitlines() == ["p2 m2", "p1 m3"]
+
+
 # --- quiet hours ------------------------------------------------------------------------------------------------------
 
 
@@ -250,7 +271,7 @@ def test_in_quiet_hours_all_waits_until_they_end(notify: ModuleType, web: Web) -
 
 
 def test_only_who_was_not_reached_is_told_again(notify: ModuleType, web: Web) -> None:
-    web.answers["/ben"] = [status(500, b"sorry"), status(200)]
+    web.answers["/ben"] = [status(500, b"sorry"), status(500), status(200)]
     calls = Calls(notify, hook(web, "/all"), members=f"m1={hook(web, '/ann')},m2={hook(web, '/ben')}")
     other = changed(2, None, "m1", externalId="p2")
     again, fine = calls(changed(1), other)
@@ -258,9 +279,12 @@ def test_only_who_was_not_reached_is_told_again(notify: ModuleType, web: Web) ->
     assert str(again) == "member m2 (json): answered 500"
     assert again is not None
     assert again.after is None
-    assert again.__cause__ is None  # one person's trouble is no outage
+    (still,) = calls(changed(1))
+    for each in (again, still):
+        assert each is not None
+        assert each.__cause__ is None  # one person's trouble is no outage
     assert calls(changed(1)) == [None]
-    assert [len(web.at(path)) for path in ("/all", "/ann", "/ben")] == [1, 1, 2]
+    assert [len(web.at(path)) for path in ("/all", "/ann", "/ben")] == [1, 1, 3]
     calls(changed(1))  # as a replay does: all have had it, and are told once more
     assert len(web.at("/all")) == 2
 
@@ -338,6 +362,18 @@ def test_who_is_in_no_directory_is_not_waited_for(notify: ModuleType, web: Web) 
     calls = Calls(notify, hook(web, "/all"), Members({}), members=f"*={hook(web, '/to')}?to={{email}}")
     assert calls(changed()) == [None]
     assert [path for path, _ in web.got] == ["/all"]
+
+
+def test_what_is_too_long_for_a_service_is_split(notify: ModuleType) -> None:
+    for url, mode in (("json://localhost", "split"), ("json://localhost?overflow=truncate", "truncate")):
+        (service,) = notify.Messenger("channel 1", url)._service
+        assert service.overflow_mode == mode
+
+
+def test_without_apprise_a_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(ConfigurationError, match=r"^Apprise: is not installed \(pip install 'handoff\[notify\]'\)$"):
+        messengers._apprise.__wrapped__()
 
 
 # --- secrets ----------------------------------------------------------------------------------------------------------
@@ -433,6 +469,28 @@ def lane_of(prospect: str, owner: str) -> ClaimedLane:
     made = claimed(f"acme:{prospect}", 1)
     body = change("acme", 1, prospect=prospect, assignee=owner, event_id=f"evt_{prospect}")
     return replace(made, jobs=[made.jobs[0]._replace(body=body)])
+
+
+def test_on_the_whole_road_a_night_and_a_failure_lose_and_double_nothing(web: Web, handoff: Handoff) -> None:
+    web.answers["/ben"] = [status(500), status(200)]
+    variables = {
+        "HANDOFF_NOTIFY_URLS": hook(web, "/all"),
+        "HANDOFF_NOTIFY_MEMBERS": f"ben={hook(web, '/ben')}",
+        "HANDOFF_NOTIFY_QUIET": "22:00-07:00",
+    }
+    with loaded("notify", **variables) as module:
+        times = iter([datetime(2026, 3, 1, 23, tzinfo=UTC)])
+        module.notifier._now = lambda: next(times, datetime(2026, 3, 2, 7, tzinfo=UTC))
+        handoff.use(module)
+        handoff.deliver(*changes("ada", "ben", prospect="p1"), *changes("cy", prospect="p2"))
+        handoff.run()
+        found = handoff.status.handlers["notify"]
+        assert (found.done + found.conflated, found.dead, found.waiting) == (3, 0, 0)
+    (told,) = web.at("/all")
+    first, second = told["message"].splitlines()
+    assert ": ben owns it now." in first
+    assert ": cy owns it now." in second
+    assert len(web.at("/ben")) == 2
 
 
 def test_it_waits_for_a_digest_and_has_attempts_for_some_nights(notify: ModuleType) -> None:
