@@ -92,4 +92,4 @@ def link(text: str | None) -> str:
 def _number(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return ""
-    return f"{value:,.0f}" if value == round(value) else f"{value:,.2f}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if value.is_integer() else f"{value:,.2f}"

@@ -7,7 +7,7 @@ does: there the new owner is told, and the one before.
 - **One message for a burst.** What comes within ``HANDOFF_HANDLER_NOTIFY_BATCH_WAIT`` (5 s) is one message with a line
   for each prospect, the newest word on it; after 20 lines the number of the others.
 - **Failures.** Apprise says whether a message was taken, and seldom why not, so it is tried again, 19 times: about
-  three quarters of an hour. Only the recipient that failed is told again: who got the message is remembered, by this
+  half an hour. Only the recipient that failed is told again: who got the message is remembered, by this
   process, until all have it. Notifications are made at least once. If no channel takes a message, that is an outage:
   the circuit opens, and no attempts are counted.
 - **Quiet hours** put everything off until they end, at the price of one attempt.
