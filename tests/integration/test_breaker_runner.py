@@ -430,7 +430,8 @@ def test_what_needed_no_call_is_no_success_and_what_the_handler_discards_is(worl
     w.act = act
     w.partition.sequence(change("b", 1))
     w.run()
-    assert (w.circuit.row, w.circuit.buckets[-1].ok) == (0, 1)
+    # On a slow machine a's next attempt is due by now, and is discarded too.
+    assert (w.circuit.row, w.circuit.buckets[-1].ok) in {(0, 1), (0, 2)}
 
 
 def test_the_sweeper_wakes_for_the_end_of_the_pause_and_rings_for_one_probe(

@@ -19,7 +19,8 @@ TEAM = "hzcai5t59nn9vsck3rbuepyg"
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Road]:
-    with running_road(tmp_path_factory.mktemp("road"), handlers=HANDLERS) as found:
+    # Some of the events below fail at first, and there are no others: enough for a circuit to open.
+    with running_road(tmp_path_factory.mktemp("road"), handlers=HANDLERS, handler_every_breaker="off") as found:
         yield found
 
 

@@ -26,8 +26,8 @@ def fill(partition: Partition, keys: PartitionKeys, *sizes: int) -> None:
 
 
 def near(measured: Measured, bodies: int) -> bool:
-    """A server keeps some bytes more for each entry and each node."""
-    return bodies <= measured.size <= 1.1 * bodies
+    """A server keeps some bytes more for each entry and each node; Redis 7 a tenth, where entries are large."""
+    return bodies <= measured.size <= 1.15 * bodies
 
 
 def test_nothing_waits_at_first(partition: Partition) -> None:

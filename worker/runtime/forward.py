@@ -6,7 +6,6 @@ import os
 import threading
 from typing import Any, Final
 
-from celery import Celery
 from kombu.connection import Connection
 from kombu.messaging import Producer
 
@@ -43,6 +42,8 @@ class Forwarder:
     """
 
     def __init__(self, settings: Settings, forward: Forward) -> None:
+        from celery import Celery  # not at the top: who only lists the handlers, as `handoff dev` does, needs none
+
         self._forward = forward
         self._broker = forward.broker or settings.broker
         self._application = Celery("handoff-forward", broker=self._broker, set_as_current=False)
