@@ -87,7 +87,7 @@ class Salesforce:
         self.tokens: list[str] = []
         self.valid: set[str] = set()
         self.public_key = ""
-        self.usage = "api-usage=1/100000, per-app-api-usage=99/100(appName=Handoff)"
+        self.usage = "per-app-api-usage=99/100(appName=Handoff); api-usage=1/100000"
         self.logins: list[dict[str, str]] = []
         self.login_trouble: Answer | None = None
         self.asked: list[Asked] = []

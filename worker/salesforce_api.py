@@ -219,7 +219,8 @@ class Api:
                     raise LimitReached(str(refused), PAUSE_CONCURRENT) from None
                 self._full_until = self._clock() + PAUSE_TOTAL
                 raise LimitReached(str(refused), PAUSE_TOTAL) from None
-            if codes & {"INVALID_FIELD", "INVALID_TYPE", "NOT_FOUND", "MALFORMED_QUERY"}:
+            # Names, which are the settings'. What a value can spoil, as MALFORMED_QUERY, is one change's fault.
+            if codes & {"INVALID_FIELD", "INVALID_TYPE", "NOT_FOUND"}:
                 raise Misconfigured(f"{refused} (HANDOFF_SALESFORCE_OBJECT, _EXTERNAL_ID_FIELD, _FIELDS)") from None
             raise
 

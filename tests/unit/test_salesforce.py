@@ -17,7 +17,7 @@ import pytest
 
 from tests.handler_kit import loaded
 from tests.salesforce_mock import AFTER, CLIENT, CUT, SECRET, Answer, Asked, Salesforce, errors, failure, running
-from worker import salesforce_api
+from worker import outgoing, salesforce_api
 from worker.core.failures import classify
 from worker.errors import ConfigurationError
 from worker.salesforce_api import MOST, PAUSE_CONCURRENT, PAUSE_TOTAL, TOKEN_LIFE, LimitReached, literal
@@ -40,7 +40,14 @@ def org() -> Iterator[Salesforce]:
 def handling(org: Salesforce, **variables: str) -> Iterator[ModuleType]:
     settings = {"URL": org.url, "CLIENT_ID": CLIENT, "CLIENT_SECRET": SECRET} | variables
     environment = {f"HANDOFF_SALESFORCE_{name}": value for name, value in settings.items() if value}
-    with loaded("salesforce", HANDOFF_MEMBERS=MEMBERS, **environment) as module:
+
+    def without_tls(name: str, **more: Any) -> httpx.AsyncClient:
+        return outgoing.client(name, verify=False, **more)  # spares each test the reading of certificates
+
+    with (
+        loaded("salesforce", HANDOFF_MEMBERS=MEMBERS, **environment) as module,
+        patch.object(salesforce_api, "client", without_tls),
+    ):
         yield module
 
 
@@ -258,6 +265,12 @@ def test_a_locked_record_is_written_in_the_end(org: Salesforce, salesforce: Modu
     org.refusals["p1"] = [failure("UNABLE_TO_LOCK_ROW")] * 3
     journey = run_to_end("salesforce", change("ada", prospect="p1"))
     assert (journey.kind, len(journey.attempts)) == ("done", 4)
+
+
+def test_a_trigger_that_met_a_locked_row_is_tried_again(org: Salesforce, salesforce: ModuleType) -> None:
+    why = "execution of AfterUpdate caused by: UNABLE_TO_LOCK_ROW, unable to obtain exclusive access"
+    org.refusals["p1"] = [failure("CANNOT_INSERT_UPDATE_ACTIVATE_ENTITY", why)]
+    assert run("salesforce", change("ada", prospect="p1")).kind == "retry"
 
 
 def test_what_is_somebody_s_data_is_not_in_a_dead_letter_s_text(org: Salesforce, salesforce: ModuleType) -> None:
@@ -507,6 +520,15 @@ def test_a_body_that_one_change_spoils_is_tried_one_by_one(org: Salesforce, sale
             record.get("Inbox_Prospect_Id__c") == "bad" for record in asked.body["records"]
         )
         return errors(400, "JSON_PARSER_ERROR") if bad else None
+
+    org.troubles += [spoilt] * 5
+    journeys = run_to_end("salesforce", [change("ada", prospect="bad"), change("ada", prospect="good")])
+    assert [each.kind for each in journeys] == ["dead_letter", "done"]
+
+
+def test_a_query_that_one_change_spoils_holds_up_no_other(org: Salesforce, salesforce: ModuleType) -> None:
+    def spoilt(asked: Asked) -> Answer | None:
+        return errors(400, "MALFORMED_QUERY") if "'bad'" in (asked.query or "") else None
 
     org.troubles += [spoilt] * 5
     journeys = run_to_end("salesforce", [change("ada", prospect="bad"), change("ada", prospect="good")])

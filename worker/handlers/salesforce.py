@@ -58,8 +58,9 @@ STRANGER_KEPT: Final = 10.0
 NAME_LENGTH: Final = 80  # characters of LastName
 ID_LENGTH: Final = 255  # of an external id
 
+LOCKED: Final = "UNABLE_TO_LOCK_ROW"
 PASSING: Final = {
-    *("UNABLE_TO_LOCK_ROW", "SERVER_UNAVAILABLE", "REQUEST_RUNNING_TOO_LONG", "QUERY_TIMEOUT", "UNKNOWN_EXCEPTION"),
+    *(LOCKED, "SERVER_UNAVAILABLE", "REQUEST_RUNNING_TOO_LONG", "QUERY_TIMEOUT", "UNKNOWN_EXCEPTION"),
     *("ALL_OR_NONE_OPERATION_ROLLED_BACK", "PROCESSING_HALTED", "LIMIT_EXCEEDED", "API_CURRENTLY_DISABLED"),
     *("STORAGE_LIMIT_EXCEEDED", "TXN_SECURITY_METERING_ERROR"),
 }
@@ -341,7 +342,7 @@ async def _set_owners(items: list[Item]) -> None:
         elif member in people:
             user = found[people[member].email.lower()]
             if user is None:
-                _unknown(item, f"not one active user of Salesforce, and one alone, has the e-mail of member {member}")
+                _unknown(item, f"no active user of Salesforce, or more than one, has the e-mail of member {member}")
             else:
                 item.owner = user
         elif trouble is not None:
@@ -459,7 +460,8 @@ def _text(value: object) -> str:
 
 def _judge(item: Item, result: Result) -> None:
     """What a record's result means for its change; one that stays open is looked up anew."""
-    codes = {trouble.code for trouble in result.troubles}
+    # A trigger that met a locked row is refused by a code of its own, which says so.
+    codes = {LOCKED if LOCKED in trouble.message else trouble.code for trouble in result.troubles}
     text = _said(result.troubles, item)
     if not codes:
         item.ends()
