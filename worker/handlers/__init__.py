@@ -41,6 +41,7 @@ SHIPPED: Final[Mapping[str, Shipped]] = {
             "HANDOFF_MEMBERS": "member=ann@example.com",
         },
     ),
+    "worker.handlers.sql": Shipped("HANDOFF_SQL_URL", {"HANDOFF_SQL_URL": "sqlite:///owners.db"}),
 }
 """By module. ``handoff settings MODULE`` shows what each can be told."""
 
