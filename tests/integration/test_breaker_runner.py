@@ -236,6 +236,23 @@ def test_what_a_handler_says_itself_is_no_outage(world: Make, error: Exception) 
     assert not w.circuit.opened
 
 
+def test_a_probe_that_says_nothing_of_the_far_side_did_not_fail(world: Make, logs: list[Any]) -> None:
+    hopeless = False
+
+    def act(subject: AssigneeChange, ctx: Context) -> None:
+        raise DeadLetter("no") if hopeless else Down()
+
+    w = world(act)
+    fill(w, "abcdefgh", 1)
+    w.live(5)
+    assert w.circuit.opened
+    hopeless = True
+    failed = len(events(logs, "probe_failed"))
+    w.live(120)
+    assert w.partition.books("crm").handlers["crm"].dead == 8
+    assert len(events(logs, "probe_failed")) == failed
+
+
 def test_a_far_side_that_names_a_time_is_not_asked_before(world: Make) -> None:
     def act(subject: AssigneeChange, ctx: Context) -> None:
         raise Retry(after=1800) from Down()

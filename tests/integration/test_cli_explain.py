@@ -126,7 +126,15 @@ def test_a_dead_letter_and_a_blocked_lane_and_a_paused_one(place: Installation) 
     assert "its lane is blocked since" in out
     assert "e2 ran out of attempts (crm.Rejected)" in out
     place.of("a").client.hset(place.of("a").keys.blocked("crm"), "a", '{"why":"paused","at":1,"by":"ann@ops"}')
-    assert "its lane is paused by ann@ops" in shown(place, "e3")
+    assert "its lane is paused by ann@ops (`handoff lanes resume crm a`)" in shown(place, "e3")
+
+
+def test_what_one_handler_gave_up_is_said_though_another_has_it_yet(place: Installation) -> None:
+    place.deliver("a", change("a", 1, event_id="e1"), route=BOTH)
+    place.bury("a")
+    (event,) = told(place, "e1")
+    assert event["verdict"].startswith("It has not reached mail: ")
+    assert "It never reached crm: given up, see `handoff dead show" in event["verdict"]
 
 
 def test_a_dead_letter_that_was_dropped_or_tried_again(place: Installation) -> None:

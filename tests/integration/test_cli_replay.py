@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cli_kit import Installation
 from tests.store_kit import change, to
+from worker.ops import acting, replaying
 from worker.settings import Settings
+from worker.store.actions import Done, recent
 
 
 @pytest.fixture
@@ -30,6 +34,59 @@ def test_a_dry_run_counts_and_a_real_one_asks(place: Installation) -> None:
     assert ran.code == 2
     assert "there is nobody to ask: say --yes" in ran.err
     assert place.of("acme").balanced("crm", "new").handlers["new"].routed == 0
+
+
+@pytest.mark.parametrize(("typed", "code", "routed"), [("n\n", 1, 0), ("y\n", 0, 3)])
+def test_a_person_may_say_no(
+    place: Installation, monkeypatch: pytest.MonkeyPatch, typed: str, code: int, routed: int
+) -> None:
+    monkeypatch.setattr(acting, "somebody_is_there", lambda: True)
+    ran = place.run("replay", "--to", "new", "--team", "acme", typed=typed)
+    assert ran.code == code
+    assert ("Nothing was done." in ran.err) == (code == 1)
+    assert place.of("acme").balanced("crm", "new").handlers["new"].routed == routed
+    assert len(done_by_people(place)) == (code == 0)
+
+
+def done_by_people(place: Installation) -> list[Done]:
+    return list(recent(place.client, place.settings.prefix, 100))
+
+
+def stop_at_the_first_step(place: Installation, monkeypatch: pytest.MonkeyPatch) -> Done:
+    """What is on record of a replay that a person stopped."""
+    whole = replaying.steps
+
+    def stopped(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for step in whole(*arguments, **options):
+            yield step
+            if step.replayed:
+                raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replaying, "steps", stopped)
+        ran = place.run("replay", "--to", "new", "--yes")
+    assert (ran.code, "Stopped after 3; go on with" in ran.err) == (1, True)
+    (begun,) = done_by_people(place)
+    return begun
+
+
+def test_one_that_was_stopped_is_on_record_and_goes_on(place: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = stop_at_the_first_step(place, monkeypatch)
+    assert (begun.what, begun.count, begun.args["unfinished"]) == ("replay", 3, True)
+    ran = place.run("replay", "--resume", begun.args["id"], "--json")
+    assert ran.json["replayed"] == 3
+    ended, _ = done_by_people(place)
+    assert (ended.args["id"], ended.count, "unfinished" in ended.args) == (begun.args["id"], 3, False)
+
+
+def test_what_is_gone_on_with_is_what_was_asked_for(place: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dry run above all must not turn into a real one."""
+    name = stop_at_the_first_step(place, monkeypatch).args["id"]
+    for more in (["--dry-run"], ["--force"], ["--team", "acme"], ["--newer-than", "1h"]):
+        ran = place.run("replay", "--resume", name, *more)
+        assert (ran.code, "go with --to only" in ran.err) == (2, True)
+    routed = [place.of(team).balanced("crm", "new").handlers["new"].routed for team in ("acme", "beta")]
+    assert sum(routed) == 3
 
 
 def test_a_replay_fills_a_handler_and_is_on_record(place: Installation) -> None:

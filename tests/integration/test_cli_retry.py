@@ -196,7 +196,7 @@ def test_dropping_is_for_good_and_the_books_stay_right(buried: Installation) -> 
 def test_at_a_terminal_a_person_is_asked(
     buried: Installation, monkeypatch: pytest.MonkeyPatch, typed: str, code: int, retried: list[int]
 ) -> None:
-    monkeypatch.setattr(acting, "_somebody_is_there", lambda: True)
+    monkeypatch.setattr(acting, "somebody_is_there", lambda: True)
     ran = buried.run("dead", "retry", "--handler", "crm", typed=typed)
     assert "2  crm  crm.Rejected" in ran.err
     assert "Retry 2 dead letters? [y/N]" in ran.err

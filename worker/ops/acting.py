@@ -154,7 +154,7 @@ def _words(report: Report, action: Action[Any]) -> Iterator[str]:
 
 def _agreed(action: Action[Any], report: Report) -> bool:
     count = tables.plural(report.matched, action.one, action.many)
-    if not _somebody_is_there():
+    if not somebody_is_there():
         raise ConfigurationError(
             "--yes",
             f"{count} to {action.verb}, and nobody to ask",
@@ -165,7 +165,7 @@ def _agreed(action: Action[Any], report: Report) -> bool:
     return click.confirm(f"{action.verb.capitalize()} {count}?", err=True)
 
 
-def _somebody_is_there() -> bool:
+def somebody_is_there() -> bool:
     return sys.stdin.isatty()
 
 

@@ -28,5 +28,8 @@ def view(found: Sequence[Done]) -> RenderableType:
 
 
 def _short(value: object) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    if isinstance(value, dict):  # how the things ended, by what became of them
+        text = ",".join(f"{name}:{count}" for name, count in value.items())
+    else:
+        text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 100 else f"{text[:99]}…"

@@ -120,7 +120,7 @@ def _handler(handler: HandlerStory, story: Story) -> tuple[str | None, int | Non
         return tables.moment(dead.at), dead.attempts, f"{dead.error}; see `handoff dead show {address(dead)}`"
     if end is not None:
         words = {
-            "conflated": "absorbed by a later change of its prospect",
+            "conflated": "one with other changes of its prospect, or cancelled out by them",
             "dropped": "given up, and dropped by a person",
         }
         after = f"+{tables.age(end.at - story.received)} after it was received"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -151,7 +152,7 @@ def _handler(tracer: Tracer, located: Located, story: HandlerStory) -> HandlerSt
 
 
 def verdict(story: Story) -> str:
-    """One sentence on where it stands."""
+    """Where it stands, in a sentence or two."""
     match story.place:
         case "quarantined":
             return (
@@ -164,12 +165,15 @@ def verdict(story: Story) -> str:
             return f"It is held: {_missing(story.hold)}{_until(story.hold.until, story.now)}."
     waiting = [handler for handler in story.handlers if handler.state in {"waiting", "running"}]
     dead = [handler for handler in story.handlers if handler.state in {"dead", "dropped"}]
+    said = []
     if waiting:
-        return f"It has not reached {_names(waiting)}: {reason(waiting[0], story.now)}."
+        said.append(f"It has not reached {_names(waiting)}: {reason(waiting[0], story.now)}.")
     if dead:
         letter = dead[0].dead
         since = "dropped by a person since" if letter is None else f"see `handoff dead show {address(letter)}`"
-        return f"It never reached {_names(dead)}: given up, {since}."
+        said.append(f"It never reached {_names(dead)}: given up, {since}.")
+    if said:
+        return " ".join(said)
     if not story.handlers:
         return "It reached no handler: none asked for it." if story.record else "Nothing waits for it any more."
     return "Nothing waits for it: every handler that asked for it has ended its job."
@@ -184,7 +188,8 @@ def reason(story: HandlerStory, now: int) -> str:
     if waiting.blocked is not None:
         by = waiting.blocked
         if by.get("why") == "paused":
-            return f"its lane is paused by {by.get('by')} (`handoff lanes resume {story.name} ...`)"
+            command = shlex.join(["handoff", "lanes", "resume", story.name, waiting.lane])
+            return f"its lane is paused by {by.get('by')} (`{command}`)"
         return (
             f"its lane is blocked since {tables.moment(int(by.get('at', 0)))}: "
             f"{waiting.head_event or 'its first job'} ran out of attempts ({by.get('error')})"

@@ -134,7 +134,7 @@ class Gate:
                 if circuit is control.circuit or self._store.swap(control, circuit):
                     break
             if circuit is not control.circuit:
-                self._log_conclusion(control, circuit, error)
+                self._log_conclusion(control, circuit, verdict, error)
             self._note(replace(control, circuit=circuit))
             return self._away(replace(control, circuit=circuit))
 
@@ -190,10 +190,10 @@ class Gate:
         pause = lane_ms(control.circuit, self._policy)
         return pause + pause // 10  # a little longer than the pause, so that whoever else is due comes first
 
-    def _log_conclusion(self, control: Control, circuit: Circuit, error: str) -> None:
+    def _log_conclusion(self, control: Control, circuit: Circuit, verdict: Verdict, error: str) -> None:
         if not circuit.opened:
             opened = (control.now - control.circuit.opened) / 1000
             log.warning("circuit_closed", handler=self._handler, after=round(opened, 1))
-        elif circuit.failures > control.circuit.failures or error:
+        elif verdict is Verdict.BAD:  # what ended in neither way is told of as what it is, a dead letter say
             pause = (circuit.until - control.now) / 1000
             log.warning("probe_failed", handler=self._handler, error=error, next_try_in=pause)

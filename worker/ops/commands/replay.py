@@ -51,7 +51,7 @@ def command(  # noqa: PLR0917 - click passes them by name
     so what the handler ends with is the newest owner; replayed calls are marked late. Interrupted, a replay goes on
     where it stopped with --resume. The handler's own rate, order and retries hold as for any job.
 
-    Exit code 0: done; 1: there is nothing to replay; 2: wrong usage, or the server can't be asked.
+    Exit code 0: done; 1: there is nothing to replay, or you said no; 2: wrong usage, or the server can't be asked.
     """
     from worker.core.replaying import Wanted
     from worker.ops import replaying, tables
@@ -60,6 +60,11 @@ def command(  # noqa: PLR0917 - click passes them by name
 
     if sum((handler is not None, resume is not None, forget is not None, listing)) != 1:
         raise click.UsageError("say one of --to, --resume, --forget and --list")
+    if handler is None and (
+        dry_run or force or any(o is not None for o in (team, prospect, kind, older_than, newer_than))
+    ):
+        # A replay keeps what it was asked for. Above all, --dry-run must not be passed over in silence.
+        raise click.UsageError("--dry-run, --force and what chooses events go with --to only")
     with installed() as found:
         known = replaying.replays(found)
         if listing:
@@ -82,9 +87,8 @@ def command(  # noqa: PLR0917 - click passes them by name
             if not _agreed(found, plan, dry_run=dry_run, yes=yes, as_json=as_json):
                 return
             known.save(plan)
-        counts = _run(found, plan, rate=rate)
+        counts = _on_record(found, plan, rate=rate)
         known.forget(plan.id)
-        _record(found, plan, counts)
     if as_json:
         click.echo(tables.as_json({"id": plan.id} | counts.document()))
     else:
@@ -93,9 +97,7 @@ def command(  # noqa: PLR0917 - click passes them by name
 
 def _agreed(found: Installed, plan: Plan, *, dry_run: bool, yes: bool, as_json: bool) -> bool:
     """Count, show, and ask. Exits where there is nothing to do, or nobody to ask."""
-    import sys
-
-    from worker.ops import replaying, tables
+    from worker.ops import acting, replaying, tables
 
     if yes and not dry_run:
         return True
@@ -110,12 +112,30 @@ def _agreed(found: Installed, plan: Plan, *, dry_run: bool, yes: bool, as_json: 
         raise SystemExit(1)
     if dry_run:
         return False
-    if not sys.stdin.isatty():
+    if not acting.somebody_is_there():
         raise click.UsageError("there is nobody to ask: say --yes, or --dry-run to count only")
-    return click.confirm(f"Replay {tables.plural(counts.replayed, 'event')} to {plan.handler}?")
+    if not click.confirm(f"Replay {tables.plural(counts.replayed, 'event')} to {plan.handler}?", err=as_json):
+        click.echo("Nothing was done.", err=True)
+        raise SystemExit(1)
+    return True
 
 
-def _run(found: Installed, plan: Plan, *, rate: float) -> Counts:
+def _on_record(found: Installed, plan: Plan, *, rate: float) -> Counts:
+    """Do it. Whether it ends, is stopped or is killed, it leaves a record; each time it is gone on with, another."""
+    from worker.ops import replaying
+
+    counts = replaying.Counts()
+    begun = _record(found, plan, counts, unfinished=True)
+    whole = False
+    try:
+        _run(found, plan, counts, rate=rate)
+        whole = True
+    finally:
+        _record(found, plan, counts, unfinished=not whole, instead_of=begun)
+    return counts
+
+
+def _run(found: Installed, plan: Plan, counts: Counts, *, rate: float) -> None:
     import sys
 
     from rich.console import Console
@@ -123,7 +143,6 @@ def _run(found: Installed, plan: Plan, *, rate: float) -> Counts:
 
     from worker.ops import replaying
 
-    counts = replaying.Counts()
     with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(f"replaying to {plan.handler}", total=None)
         try:
@@ -133,16 +152,26 @@ def _run(found: Installed, plan: Plan, *, rate: float) -> Counts:
         except BaseException:
             click.echo(f"Stopped after {counts.replayed:,}; go on with: handoff replay --resume {plan.id}", err=True)
             raise
-    return counts
 
 
-def _record(found: Installed, plan: Plan, counts: Counts) -> None:
+def _record(found: Installed, plan: Plan, counts: Counts, *, unfinished: bool, instead_of: str | None = None) -> str:
     import msgspec
 
+    from worker.ops.people import who
     from worker.store import actions
 
-    asked = {k: v for k, v in msgspec.to_builtins(plan).items() if v not in (None, False) and k not in {"ends", "by"}}
-    actions.record(found.client, found.settings.prefix, who=plan.by, what="replay", args=asked, count=counts.replayed)
+    asked = {
+        k: v for k, v in msgspec.to_builtins(plan).items() if v not in (None, False) and k not in {"ends", "by", "at"}
+    }
+    return actions.record(
+        found.client,
+        found.settings.prefix,
+        who=who(),
+        what="replay",
+        args=asked | ({"unfinished": True} if unfinished else {}),
+        count=counts.replayed,
+        instead_of=instead_of,
+    )
 
 
 def _words(counts: Counts, verb: str) -> str:
