@@ -112,18 +112,24 @@ def test_processes_share_the_file_and_a_rotation_loses_nothing(path: Path) -> No
         assert [line["number"] for line in found if line["writer"] == number] == list(range(WRITES * 3))
 
 
-def test_threads_of_a_process_share_it_too(jsonl: ModuleType, path: Path) -> None:
-    def write(writer: int) -> None:
-        for number in range(50):
-            jsonl.append(str(path), text(number, writer))
+def test_threads_of_a_process_take_turns_too(jsonl: ModuleType, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system's lock would let them all in: one could take back what another wrote."""
+    put, second = jsonl._put, threading.Thread(target=jsonl.append, args=(str(path), text(2)))
+    inside: list[str] = []
 
-    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    found = lines(path)
-    assert all([line["number"] for line in found if line["writer"] == n] == list(range(50)) for n in range(4))
+    def noted(file: int, lines: bytes) -> None:
+        inside.append("in")
+        if not second.ident:
+            second.start()
+            second.join(0.2)  # it comes in now, if it ever does before the first is out
+        put(file, lines)
+        inside.append("out")
+
+    monkeypatch.setattr(jsonl, "_put", noted)
+    jsonl.append(str(path), text(1))
+    second.join(20)
+    assert inside == ["in", "out", "in", "out"]
+    assert [line["number"] for line in lines(path)] == [1, 2]
 
 
 def test_whoever_waits_for_its_turn_does_not_write_to_what_was_moved_meanwhile(
@@ -268,10 +274,12 @@ def test_a_pipe_that_is_full_and_does_not_block_is_waited_for(jsonl: ModuleType)
         while part := os.read(reader, 65536):
             got.extend(part)
 
-    thread = threading.Thread(target=read)
+    thread = threading.Thread(target=read, daemon=True)
     threading.Timer(0, thread.start).start()
-    jsonl._write(writer, sent)
-    os.close(writer)
-    thread.join()
+    try:
+        jsonl._write(writer, sent)
+    finally:
+        os.close(writer)
+    thread.join(20)
     os.close(reader)
     assert bytes(got) == sent
