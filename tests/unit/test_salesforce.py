@@ -492,6 +492,12 @@ def test_trouble_costs_an_attempt_and_nothing_else(
     assert len(org.records) == 2
 
 
+def test_results_that_are_not_one_for_each_record_are_no_answer(org: Salesforce, salesforce: ModuleType) -> None:
+    org.troubles.append(once(Answer(200, [{"success": True}, {"success": True}])))
+    found = run("salesforce", change("ada"))
+    assert (found.kind, found.error) == ("retry", "Garbled")
+
+
 def test_a_busy_far_side_is_obeyed(org: Salesforce, salesforce: ModuleType) -> None:
     org.troubles.append(once(Answer(503, None, {"Retry-After": "42"})))
     assert run("salesforce", change("ada")).after == 42.0

@@ -276,12 +276,12 @@ def preview(change: AssigneeChange) -> dict[str, object]:
     batch=MOST,
     batch_wait=0.5,
     concurrency=2,
-    attempts=30,
+    attempts=100,
     timeout=300,
     preview=preview,
 )
 async def push_owners(changes: list[AssigneeChange], ctx: BatchContext) -> list[Exception | None]:  # noqa: ARG001
-    """``attempts`` outlast a daily limit that is met early in the day, and locks of a long import."""
+    """``attempts``, 15 minutes apart at the daily limit, outlast the 24 hours that it counts."""
     items = [Item(change) for change in changes]
     for item in items:
         if not 0 < len(item.key) <= ID_LENGTH:
