@@ -492,6 +492,24 @@ def test_trouble_costs_an_attempt_and_nothing_else(
     assert len(org.records) == 2
 
 
+@pytest.mark.parametrize(
+    "answer", [errors(404, "NOT_FOUND"), errors(400, "INVALID_FIELD"), errors(400, "INVALID_TYPE")]
+)
+def test_what_is_not_set_up_costs_no_change_and_names_the_settings(
+    org: Salesforce, salesforce: ModuleType, answer: Answer
+) -> None:
+    org.troubles.append(once(answer))
+    found = run("salesforce", change("ada"))
+    assert (found.kind, found.error) == ("retry", "Misconfigured")
+    assert "HANDOFF_SALESFORCE_OBJECT, _EXTERNAL_ID_FIELD" in str(found.text)
+
+
+def test_a_field_that_is_not_there_is_found_by_the_query(org: Salesforce) -> None:
+    with handling(org, EXTERNAL_ID_FIELD="Nope__c"):
+        assert run("salesforce", change("ada")).error == "Misconfigured"
+    assert org.saves() == []
+
+
 def test_results_that_are_not_one_for_each_record_are_no_answer(org: Salesforce, salesforce: ModuleType) -> None:
     org.troubles.append(once(Answer(200, [{"success": True}, {"success": True}])))
     found = run("salesforce", change("ada"))
