@@ -103,6 +103,7 @@ class HubSpot:
         }
         self.unique = {"inbox_prospect_id"}
         self.made: list[tuple[str, dict[str, Any]]] = []
+        self.keys: list[str] = []  # what writes were sent with
         self.headers: dict[str, str] = {}
         self.wrong: list[str] = []
         self._troubles: list[tuple[str, Trouble]] = []
@@ -138,6 +139,8 @@ class HubSpot:
                 return error(400, "VALIDATION_ERROR", "not as described")
             asked = json.loads(body) if body else dict(parse_qsl(urlsplit(target).query))
             self.made.append((request.path, asked))
+            if (key := headers.get("Idempotency-Key")) is not None:
+                self.keys.append(key)
             if headers.get("Authorization") != f"Bearer {TOKEN}":
                 answer = error(401, "INVALID_AUTHENTICATION", "Authentication credentials not found.")
             else:

@@ -42,7 +42,12 @@ class HandlerSettings(BaseSettings):
     """Base of a handler's settings; give it an ``env_prefix``, and each field a description."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", extra="ignore", env_ignore_empty=True, hide_input_in_errors=True, frozen=True
+        env_file=".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        frozen=True,
+        str_strip_whitespace=True,  # a secret that was read from a file tends to end in a new line
     )
 
     @classmethod

@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.salesforce_api": ("worker.outgoing", "worker.errors"),
     "worker.owner_tables": ("=worker",),
     "worker.databases": ("worker.errors",),
+    "worker.hubspot_api": ("=worker", "=worker.outgoing"),
     "=worker.handlers": (),
     "worker.handlers": (
         "=worker",
@@ -56,6 +57,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "=worker.guarded",
         "=worker.fields",
         "=worker.salesforce_api",
+        "=worker.hubspot_api",
     ),
     "worker.ops": OURS,
     "worker.testing": OURS,

@@ -16,7 +16,7 @@ class Options(HandlerSettings, env_prefix="HANDOFF_TRY_"):
 
 
 def test_they_are_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, text in {"TOKEN": "t0ken", "WAIT": "2m", "FIELDS": "a=b, c=d=e"}.items():
+    for name, text in {"TOKEN": "t0ken\n", "WAIT": "2m", "FIELDS": "a=b, c=d=e"}.items():
         monkeypatch.setenv(f"HANDOFF_TRY_{name}", text)
     options = Options.load()
     assert (options.token.get_secret_value(), options.wait, options.fields) == ("t0ken", 120.0, {"a": "b", "c": "d=e"})

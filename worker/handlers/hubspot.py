@@ -25,12 +25,10 @@ prospects lead to one contact, the later change holds (by ``seq`` in a team, by 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -40,26 +38,15 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from worker import AssigneeChange, BatchContext, DeadLetter, Discard, Retry, handler
 from worker.fields import NAMES, checked, checked_link, values_of
 from worker.handler_settings import HandlerSettings, Pairs
+from worker.hubspot_api import SETUP_CODES, HubSpot, NotSetUp, Owners, codes_of, named, objects, said
 from worker.members import Members
-from worker.outgoing import IDEMPOTENCY_KEY, Refused, answer_of, client, trimmed
+from worker.outgoing import IDEMPOTENCY_KEY, Refused
 
 CONTACTS: Final = "/crm/v3/objects/contacts"
-OWNER_KEPT: Final = 3600.0  # seconds; a stranger is asked for again much sooner, for somebody may be adding them now
-STRANGER_KEPT: Final = 10.0
-DAY_LOOK: Final = 3600.0  # HubSpot's day ends at midnight of the account's time zone, which its answers do not tell
-INTERVAL: Final = 10.0
 SEARCHED: Final = 1500  # characters of handles in one search; HubSpot refuses requests of over 3,000
-SETUP_CODES: Final = {"PROPERTY_DOESNT_EXIST", "READ_ONLY_VALUE"}
 PERMANENT: Final = {"VALIDATION_ERROR", "BAD_REQUEST"}
 
 _HANDLE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-
-
-class NotSetUp(Exception):
-    """What HubSpot lacks, or does not let be written: the same for every change. Judged like a 403."""
-
-    status_code = 403
-    headers: Mapping[str, str] = {}
 
 
 class Options(HandlerSettings, env_prefix="HANDOFF_HUBSPOT_"):
@@ -117,135 +104,9 @@ class Options(HandlerSettings, env_prefix="HANDOFF_HUBSPOT_"):
 
 
 options = Options.load()
+hubspot = HubSpot(options.url, options.token.get_secret_value())
+owners = Owners(hubspot)
 members = Members.load()
-
-
-# --- HubSpot's API ----------------------------------------------------------------------------------------------------
-
-
-class Quota:
-    """What HubSpot says is left of its limits: nothing is sent that would only be refused."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._pause = self._day = -float("inf")
-
-    async def wait(self) -> None:
-        """Until the next request may go. Raises ``Retry`` where that is not in this call's time."""
-        if (rest := self._day - self._clock()) > 0:
-            raise Retry("HubSpot: the daily limit is used up", after=rest)
-        if (rest := self._pause - self._clock()) > 0:
-            await asyncio.sleep(rest)
-
-    def note(self, response: httpx.Response) -> None:
-        """Raises ``Retry`` for a 429 that does not say when."""
-        headers, refused = response.headers, response.status_code == 429
-        interval = _number(headers.get("X-HubSpot-RateLimit-Interval-Milliseconds"), INTERVAL * 1000) / 1000
-        daily = _number(headers.get("X-HubSpot-RateLimit-Daily-Remaining"), 1) <= 0
-        if daily or (refused and '"DAILY"' in response.text):
-            self._day = self._clock() + DAY_LOOK
-        elif _number(headers.get("X-HubSpot-RateLimit-Remaining"), 1) <= 0:
-            self._pause = self._clock() + interval
-        if refused and "Retry-After" not in headers:
-            rest = self._day - self._clock()
-            text = trimmed(response.text)
-            raise Retry(f"HubSpot: 429 {text}", after=rest if rest > 0 else interval) from Refused(
-                text, request=response.request, response=response
-            )
-
-
-def _number(text: str | None, default: float) -> float:
-    try:
-        return default if text is None else float(text)
-    except ValueError:
-        return default
-
-
-quota = Quota()
-
-
-async def _send(method: str, path: str, *, about_setup: bool = False, **request: Any) -> dict[str, Any]:
-    """One request; the JSON that it was answered with. ``about_setup``: a 400 is not about any single change."""
-    api = client(
-        f"hubspot {options.url}",
-        base_url=options.url,
-        headers={"Authorization": f"Bearer {options.token.get_secret_value()}"},
-    )
-    await quota.wait()
-    response = await api.request(method, path, **request)
-    quota.note(response)
-    if response.status_code == 400 and (about_setup or SETUP_CODES & _codes(response)):
-        raise NotSetUp(f"HubSpot: 400 {trimmed(response.text)}")
-    return answer_of(response, dict)
-
-
-def _codes(response: httpx.Response) -> set[str]:
-    try:
-        found = response.json()
-    except (ValueError, RecursionError):
-        return set()
-    return {str(each.get("code")) for each in _objects(found, "errors")}
-
-
-def _objects(found: object, name: str) -> Iterator[dict[str, Any]]:
-    """The objects in a list of an object, as far as it has them."""
-    listed = found.get(name) if isinstance(found, dict) else None
-    return (each for each in (listed if isinstance(listed, list) else []) if isinstance(each, dict))
-
-
-class Owners:
-    """Ids of owners by their e-mail, remembered."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._known: dict[str, tuple[float, str | None]] = {}
-
-    async def find(self, emails: Iterable[str]) -> dict[str, str | Exception | None]:
-        """By e-mail the owner's id, None where there is none, or why that could not be had."""
-        found: dict[str, str | Exception | None] = {}
-        wanted = []
-        for email in set(emails):
-            if self.remembers(email):
-                found[email] = self._known[_folded(email)][1]
-            else:
-                wanted.append(email)
-        few = asyncio.Semaphore(4)
-        answers = await asyncio.gather(*(self._ask(email, few) for email in wanted), return_exceptions=True)
-        for email, answer in zip(wanted, answers, strict=True):
-            if isinstance(answer, BaseException):
-                if not isinstance(answer, Exception):
-                    raise answer
-                found[email] = answer
-                continue
-            kept = STRANGER_KEPT if answer is None else OWNER_KEPT
-            self._known[_folded(email)] = (self._clock() + kept, answer)
-            found[email] = answer
-        return found
-
-    def remembers(self, email: str) -> bool:
-        until, _ = self._known.get(_folded(email), (-float("inf"), None))
-        return until > self._clock()
-
-    def forget(self, email: str) -> None:
-        self._known.pop(_folded(email), None)
-
-    async def _ask(self, email: str, few: asyncio.Semaphore) -> str | None:
-        async with few:
-            answer = await _send("GET", "/crm/v3/owners", params={"email": email, "limit": 100, "archived": "false"})
-        for owner in _objects(answer, "results"):
-            if _folded(str(owner.get("email"))) == _folded(email) and not owner.get("archived"):
-                return str(owner["id"])
-        return None
-
-
-def _folded(email: str) -> str:
-    return email.strip().casefold()
-
-
-owners = Owners()
-
-
-# --- one call ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -278,8 +139,8 @@ class Item:
 def preview(change: AssigneeChange) -> dict[str, object]:
     """What a dry run shows: ids and names of properties, nothing of a person."""
     return {
-        options.id_property: change.prospect.key,
-        options.owner_property: {"owner with the e-mail of member": change.assignee_id},
+        "contact": {options.id_property: change.prospect.key},
+        "owner": {"member": change.assignee_id},
         "writes": sorted(_values(change, options.fields)),
     }
 
@@ -388,14 +249,14 @@ async def _read_contacts(items: list[Item]) -> None:
         "properties": _properties(),
         "propertiesWithHistory": [],
     }
-    answer = await _send("POST", f"{CONTACTS}/batch/read", about_setup=True, json=asked)
-    found = {_property(contact, options.id_property): contact for contact in _objects(answer, "results")}
+    answer = await hubspot.send("POST", f"{CONTACTS}/batch/read", about_setup=True, json=asked)
+    found = {_property(contact, options.id_property): contact for contact in objects(answer, "results")}
     for item in items:
         item.contact = found.get(item.key)
-    for error in _objects(answer, "errors"):
+    for error in objects(answer, "errors"):
         if error.get("category") != "OBJECT_NOT_FOUND":
             for item in items:
-                if item.contact is None and item.key in _named(error):
+                if item.contact is None and item.key in named(error):
                     item.ends(_verdict(error, item))
 
 
@@ -414,9 +275,9 @@ async def _search_contacts(items: list[Item]) -> None:
             "limit": 200,
             "after": "0",
         }
-        answer = await _send("POST", f"{CONTACTS}/search", about_setup=True, json=asked)
+        answer = await hubspot.send("POST", f"{CONTACTS}/search", about_setup=True, json=asked)
         found: dict[str, list[dict[str, Any]]] = {}
-        for contact in _objects(answer, "results"):
+        for contact in objects(answer, "results"):
             handle = _property(contact, options.handle_property).removeprefix("@").casefold()
             found.setdefault(handle, []).append(contact)
         for handle in handles:
@@ -446,10 +307,8 @@ def _one_of(name: str, handles: list[str]) -> dict[str, Any]:
 
 
 def _properties() -> list[str]:
-    named = {options.id_property, options.owner_property, *options.fields}
-    if options.handle_property != "none":
-        named.add(options.handle_property)
-    return sorted(named)
+    names = {options.id_property, options.owner_property, *options.fields}
+    return sorted(names | ({options.handle_property} - {"none"}))
 
 
 def _property(contact: Mapping[str, Any], name: str) -> str:
@@ -516,7 +375,7 @@ async def _write(items: list[Item]) -> None:
             continue
         keys = hashlib.sha256("\n".join(item.trace for item in of.values()).encode()).hexdigest()
         try:
-            answer = await _send(
+            answer = await hubspot.send(
                 "POST", f"{CONTACTS}/batch/{path}", json={"inputs": inputs}, headers={IDEMPOTENCY_KEY: keys}
             )
         except Refused as refused:
@@ -535,15 +394,15 @@ def _input(item: Item, name: str) -> dict[str, Any]:
 
 def _take_apart(answer: dict[str, Any], of: dict[str, Item]) -> None:
     """What became of each, of those that a batch was made ``of``: by id of the contact or of the prospect."""
-    for result in _objects(answer, "results"):
+    for result in objects(answer, "results"):
         names = {result.get("id"), _property(result, options.id_property), result.get("objectWriteTraceId")}
         for name, item in of.items():
             if names & {name, item.trace}:
                 item.ends()
     nobodys = None
-    for error in _objects(answer, "errors"):
-        named = _named(error)
-        about = [item for name, item in of.items() if not item.ended and named & {name, item.trace}]
+    for error in objects(answer, "errors"):
+        names = named(error)
+        about = [item for name, item in of.items() if not item.ended and names & {name, item.trace}]
         for item in about:
             item.ends(_verdict(error, item))
         nobodys = nobodys if about else error
@@ -552,24 +411,14 @@ def _take_apart(answer: dict[str, Any], of: dict[str, Item]) -> None:
         if nobodys is not None and len(left) == 1:
             item.ends(_verdict(nobodys, item))
         else:
-            text = "" if nobodys is None else f": {_said(nobodys)}"
+            text = "" if nobodys is None else f": {said(nobodys)}"
             item.ends(Retry(f"HubSpot has not said what became of it{text}"))
-
-
-def _named(error: dict[str, Any]) -> set[str]:
-    context = error.get("context")
-    values = context.values() if isinstance(context, dict) else ()
-    return {str(each) for value in values for each in (value if isinstance(value, list) else [value])}
-
-
-def _said(error: dict[str, Any]) -> str:
-    return trimmed(f"{error.get('category')}: {error.get('message')}")
 
 
 def _verdict(error: dict[str, Any], item: Item) -> Exception:
     """What one error of a 207 means for the change it is about."""
-    text = f"HubSpot: {_said(error)}"
-    if SETUP_CODES & {str(each.get("code")) for each in _objects(error, "errors")}:
+    text = f"HubSpot: {said(error)}"
+    if codes_of(error) & SETUP_CODES:
         return NotSetUp(text)
     if error.get("category") not in PERMANENT:
         return Retry(text)
