@@ -310,7 +310,12 @@ def serving(account: HubSpot | None = None) -> Iterator[Server]:
         do_GET = do_POST = _any  # noqa: N815 - the library's names
 
     open_connections: set[socket.socket] = set()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, *_: Any) -> None:
+            """Of clients that do not wait for their answer."""
+
+    server = Quiet(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()

@@ -323,6 +323,28 @@ def test_each_change_has_its_own_end(hubspot: HubSpot, start: Start) -> None:
     assert "has not said" in outcomes[3].text
 
 
+def test_an_error_that_names_nobody_kills_nobody(hubspot: HubSpot, start: Start) -> None:
+    """Unless there is only one whom it can be about."""
+    start()
+    hubspot.contact(inbox_prospect_id="p1")
+    hubspot.contact(inbox_prospect_id="p2")
+    wrong = hubspot._batch([], [part("VALIDATION_ERROR", "wrong")])
+    hubspot.fail("update", wrong, wrong)
+    both = [change("ann", prospect=f"p{number}", team=f"t{number}") for number in (1, 2)]
+    assert kinds(push(*both)) == ["retry", "retry"]
+    assert kinds(push(change("ben", prospect="p1"))) == ["dead_letter"]
+
+
+def test_many_long_handles_are_more_than_one_search(hubspot: HubSpot, start: Start) -> None:
+    start()
+    names = [f"{'x' * 40}{number}" for number in range(60)]
+    for name in names:
+        hubspot.contact(twitterhandle=name)
+    assert set(kinds(push(*(change("ann", prospect=name, profile={"handle": name}) for name in names)))) == {"done"}
+    assert len(hubspot.contacts) == 60
+    assert len(hubspot.calls("search")) > 1
+
+
 def test_a_contact_that_is_gone_meanwhile_is_looked_for_again(hubspot: HubSpot, start: Start) -> None:
     start()
     hubspot.contact(inbox_prospect_id="p1")
@@ -350,8 +372,10 @@ def test_a_call_that_is_refused_is_made_for_each_alone(hubspot: HubSpot, start: 
     hubspot.fail("update", error(400, "VALIDATION_ERROR", "Invalid input JSON"))
     outcomes = push(change("ann", prospect="p1"), change("ben", prospect="p2", team="b"))
     assert [(outcome.kind, outcome.counted) for outcome in outcomes] == [("retry", False)] * 2
+    asked = len(hubspot.calls("owners"))
     hubspot.fail("update", error(400, "VALIDATION_ERROR", "Invalid input JSON"))
     assert kinds(push(change("ann", prospect="p1"))) == ["dead_letter"]
+    assert len(hubspot.calls("owners")) == asked + 1, "its owner may be what was refused"
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,8 @@ class Inbox:
     def lists(self, *members: dict[str, Any], token: str = "one") -> None:
         self.answers[token] = lambda: httpx.Response(200, json=list(members))
 
-    def answer(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: httpx.Request) -> httpx.Response:
+        await asyncio.sleep(0)  # as a network does: others go on meanwhile
         assert request.method == "GET"
         assert request.url == "https://inbox.test/v1/members"
         token = request.headers["Authorization"].removeprefix("Bearer ")

@@ -401,8 +401,7 @@ def _take_apart(answer: dict[str, Any], of: dict[str, Item]) -> None:
                 item.ends()
     nobodys = None
     for error in objects(answer, "errors"):
-        names = named(error)
-        about = [item for name, item in of.items() if not item.ended and names & {name, item.trace}]
+        about = [item for name, item in of.items() if not item.ended and named(error) & {name, item.trace}]
         for item in about:
             item.ends(_verdict(error, item))
         nobodys = nobodys if about else error
