@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from worker.testing.calls import Call
+    from worker.testing.convergence import assert_converges, assert_idempotent
     from worker.testing.events import change, changes, event
     from worker.testing.road import Dead, HandlerStatus, Handoff, Status
     from worker.testing.running import Journey, Outcome, run, run_to_end
@@ -29,6 +30,8 @@ __all__ = [
     "Journey",
     "Outcome",
     "Status",
+    "assert_converges",
+    "assert_idempotent",
     "change",
     "changes",
     "event",
@@ -38,6 +41,7 @@ __all__ = [
 
 _HOMES: Final = {
     "calls": ("Call",),
+    "convergence": ("assert_converges", "assert_idempotent"),
     "events": ("change", "changes", "event"),
     "road": ("Dead", "Handoff", "HandlerStatus", "Status"),
     "running": ("Journey", "Outcome", "run", "run_to_end"),

@@ -113,14 +113,10 @@ class Handoff:
     def __init__(self, url: str) -> None:
         self.calls: list[Call] = []
         self.crash: Callable[[Call], None] | None = None
-        self._url = url
         self._keeper = Keeper()
         self._used: list[HandlerSpec] = []
-        self._begin()
-
-    def _begin(self) -> None:
         prefix = f"test-{os.getpid()}-{next(_numbers)}"
-        self._settings = _Given(redis_url=self._url, prefix=prefix, partitions=1, gap_wait=0.0)
+        self._settings = _Given(redis_url=url, prefix=prefix, partitions=1, gap_wait=0.0)
         self._client: redis.Redis = connect(self._settings)
         self._scripts = Scripts(self._client)
         self._keys = PartitionKeys(prefix, 0)
@@ -209,16 +205,18 @@ class Handoff:
 
     def clear(self) -> None:
         """Begin anew: no event was ever seen, no call was made. The handlers stay."""
-        self.close()
+        self._wipe()
         self.calls.clear()
-        self._begin()
 
     def close(self) -> None:
-        """Take everything off the server."""
+        """Take everything off the server, and end the connection."""
+        self._wipe()
+        self._client.close()
+
+    def _wipe(self) -> None:
         keys = list(self._client.scan_iter(match=f"{self._settings.prefix}:*", count=1000))
         for start in range(0, len(keys), 1000):
             self._client.delete(*keys[start : start + 1000])
-        self._client.close()
 
     def _registry(self) -> dict[str, HandlerSpec]:
         found = self._used or list(registered().values())
