@@ -103,8 +103,11 @@ def test_a_held_event_says_what_it_waits_for(place: Installation) -> None:
     assert event["verdict"].startswith("It is held: numbers are missing between 2 and 3, for 59m")
     place.deliver("a", change("a", 2, event_id="e2"), change("a", 3, event_id="e3"))
     out = shown(place, "e4")
-    assert "2 was missing" in out
+    assert "numbers from 2 on were missing" in out
     assert "It has not reached crm" in out
+    place.deliver("a", change("a", 7, event_id="e7"), policy=PATIENT)
+    place.deliver("a", change("a", 6, event_id="e6"))
+    assert ": 6 was missing" in shown(place, "e7")
 
 
 def test_an_unread_and_a_quarantined_event_are_found_too(place: Installation) -> None:

@@ -63,7 +63,7 @@ def test_blocked_lanes_have_a_column_and_need_a_person(installation: Installatio
     partition.client.hset(partition.keys.blocked("crm"), "acme", "{}")
     partition.client.zadd(partition.keys.ready("crm"), {"acme": "+inf"})
     assert problems(installation) == [
-        "handler crm has 1 blocked lane: see `handoff lanes list`, then `unblock` or `resume`"
+        "handler crm has 1 blocked or paused lane: see `handoff lanes list`, then `unblock` or `resume`"
     ]
     assert re.search(r"crm +1 .* 1 +closed *$", installation.run("status").out, re.MULTILINE)
 

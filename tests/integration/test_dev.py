@@ -234,6 +234,7 @@ def test_a_child_that_dies_is_named_and_the_rest_is_stopped(tmp_path: Path, part
         os.kill(child(tmp_path, part), signal.SIGKILL)
         assert dev.end() == 1
         assert f"Error: the {name} was killed by SIGKILL" in dev.output
+        assert "it said last" not in dev.output  # which would have nothing to do with it
         nothing_is_left(tmp_path)
 
 

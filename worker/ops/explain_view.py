@@ -70,7 +70,7 @@ def _lines(story: Story) -> Iterator[Line]:
         yield item.at, f"set aside: {item.reason}; see `handoff quarantine show {address(item)}`"
     if located is not None and located.first_missing is not None and hold is None:
         missing = located.first_missing
-        why = "first contact with its team" if missing == "-" else f"{missing} was missing"
+        why = "first contact with its team" if missing == "-" else _gap(int(missing), located.event.seq)
         until = "" if record is None else f", for {tables.age(record.released - story.received)}"
         yield story.received, f"held{until}: {why}"
     if record is not None:
@@ -81,6 +81,11 @@ def _lines(story: Story) -> Iterator[Line]:
         yield None, "held"
     if story.place == "unread":
         yield None, "not read yet"
+
+
+def _gap(first: int, seq: int) -> str:
+    """Of what was missing below it, the first number is known."""
+    return f"{first} was missing" if first == seq - 1 else f"numbers from {first} on were missing"
 
 
 def _change(story: Story) -> str:
@@ -120,7 +125,7 @@ def _handler(handler: HandlerStory, story: Story) -> tuple[str | None, int | Non
         return tables.moment(dead.at), dead.attempts, f"{dead.error}; see `handoff dead show {address(dead)}`"
     if end is not None:
         words = {
-            "conflated": "one with other changes of its prospect, or cancelled out by them",
+            "conflated": "joined with other changes of its prospect, or cancelled out by them",
             "dropped": "given up, and dropped by a person",
         }
         after = f"+{tables.age(end.at - story.received)} after it was received"

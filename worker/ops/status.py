@@ -200,7 +200,7 @@ def _problems(status: Status) -> Iterable[str]:
             yield f"{waited}: does a worker read the queue {handler.queue}?"
         yield from circuits.problems(handler.name, handler.circuit)
         if handler.blocked:
-            lanes = tables.plural(handler.blocked, "blocked lane")
+            lanes = tables.plural(handler.blocked, "blocked or paused lane")
             yield f"handler {handler.name} has {lanes}: see `handoff lanes list`, then `unblock` or `resume`"
     yield from backpressure.warnings(status.load, status.bounds)
 

@@ -34,11 +34,15 @@ class Ended:
     last_line: str
 
     def __str__(self) -> str:
+        said = self.last_line
         if self.returncode < 0:
-            how = f"was killed by {signal.Signals(-self.returncode).name}"
+            by = signal.Signals(-self.returncode)
+            how = f"was killed by {by.name}"
+            if by in {signal.SIGKILL, signal.SIGTERM}:  # by somebody else: what it said has nothing to do with that
+                said = ""
         else:
             how = f"ended with exit code {self.returncode}"
-        return f"the {self.name} {how}" + (f"; it said last: {self.last_line}" if self.last_line else "")
+        return f"the {self.name} {how}" + (f"; it said last: {said}" if said else "")
 
 
 @dataclass
