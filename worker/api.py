@@ -188,7 +188,7 @@ def handler(
     - ``attempts``: calls for one job at most, default 11; ``backoff`` spaces them. ``retries=n`` is ``attempts=n+1``.
     - ``timeout``: seconds that one call may take.
     - ``rate``: the most calls per time over all workers, such as ``"100/10s"``; ``team_rate``: the same of each team.
-    - ``concurrency``: lanes worked on at once by one worker process; default 64 for ``async def``, 1 otherwise.
+    - ``concurrency``: lanes worked on at once by one worker process; default 128 for ``async def``, 1 otherwise.
     - ``order_by``: what is one line, called one after another: a ``"team"``, a ``"prospect"``, or None for no order.
     - ``on_exhausted``: after the last attempt, ``"dead_letter"`` and on with the next job, or ``"block"``: the lane
       waits for a person.

@@ -249,7 +249,7 @@ def test_a_function_that_could_not_be_called_or_would_do_nothing_is_refused(func
 def test_anything_that_takes_change_and_context_can_be_a_handler(function: Callable[..., Any], is_async: bool) -> None:
     spec = defined(function, name="h")
     assert spec.is_async is is_async
-    assert spec.concurrency == (64 if is_async else 1)
+    assert spec.concurrency == (128 if is_async else 1)
     assert isinstance(spec.describe()["function"], str)
 
 

@@ -161,7 +161,7 @@ def define(function: Any, *, name: Any = None, **options: Any) -> HandlerSpec:
     retries = values.pop("retries")
     unset = {
         "attempts": DEFAULT_ATTEMPTS if retries is None else retries + 1,
-        "concurrency": 64 if is_async else 1,
+        "concurrency": 128 if is_async else 1,
         "batch_wait": 0.1,
     }
     values |= {option: default for option, default in unset.items() if values[option] is None}

@@ -37,10 +37,15 @@ class Alone:
         self._waiting += [lane for lane in begun if lane.alone]
         self._executor.start([lane for lane in begun if not lane.alone])
 
-    def next(self, active: Sequence[ActiveLane], lingering: int) -> None:
-        """Start the next lane that waits, if it would be the only one."""
+    @property
+    def waiting(self) -> int:
+        """How many lanes wait for their turn."""
+        return len(self._waiting)
+
+    def next(self, active: Sequence[ActiveLane], beside: int) -> None:
+        """Start the next lane that waits, if it would be the only one: of the run, and with none ``beside`` it."""
         self._waiting = [lane for lane in self._waiting if not (lane.lost or lane.returned)]
-        if self._waiting and len(active) == len(self._waiting) and not lingering:
+        if self._waiting and len(active) == len(self._waiting) and not beside:
             self._executor.start([self._waiting.pop(0)])
 
     def stop(self, active: Sequence[ActiveLane], *, at_once: bool) -> None:

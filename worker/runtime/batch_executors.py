@@ -52,6 +52,9 @@ class BatchExecutor:
     def wait(self) -> None:
         raise NotImplementedError
 
+    def wake(self) -> None:
+        return  # its runs do not go on beside Celery's task
+
     def close(self) -> None:
         return
 

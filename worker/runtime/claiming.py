@@ -87,9 +87,14 @@ class Claimer:
 
     def _for_calls(self, executor: Executor, active: Sequence[ActiveLane], most: int) -> Claim | None:
         lingering = self._process.lingering.lanes(self._spec.name)
-        room = min(most, executor.lanes - len(active) - self.given_up - lingering)
-        if room <= 0 and lingering and not active:
-            self._process.lingering.refuse(self._spec.name, self._partition, self._ring)
+        side = self._process.side_runs
+        beside = side.lanes(self._spec.name, self._partition)
+        room = min(most, executor.lanes - len(active) - self.given_up - lingering - beside)
+        if beside and side.careful(self._spec.name, self._partition):
+            room = 0
+        if room <= 0 and not active and (lingering or beside):
+            waits = side if beside else self._process.lingering
+            waits.refuse(self._spec.name, self._partition, self._ring)
         # Lanes that would only wait in line here are better claimed by somebody else, when the line is empty.
         if room <= 0 or self._busy(executor, active):
             return None

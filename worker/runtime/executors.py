@@ -48,6 +48,10 @@ class Executor(Protocol):
 
     def wait(self) -> None: ...
 
+    def wake(self) -> None:
+        """End the present ``wait``, or the next, early."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -114,6 +118,9 @@ class InlineExecutor:
                 budget = self._run(lane, end, budget)
                 if lane.finished:
                     self._queue.popleft()
+
+    def wake(self) -> None:
+        return  # it waits for nothing but its own calls
 
     def close(self) -> None:
         return
@@ -207,6 +214,9 @@ class ThreadExecutor:
         if self._changed.wait(SETTLE_EVERY):
             self._changed.clear()
 
+    def wake(self) -> None:
+        self._changed.set()
+
     def close(self) -> None:
         self._threads.close()
 
@@ -251,6 +261,9 @@ class LoopExecutor:
     def wait(self) -> None:
         if self._changed.wait(SETTLE_EVERY):
             self._changed.clear()
+
+    def wake(self) -> None:
+        self._changed.set()
 
     def close(self) -> None:
         """Whatever still runs has no lease any more: to let it go on would be to call out of order."""

@@ -25,6 +25,7 @@ from worker.runtime.gate import Gate
 from worker.runtime.keeper import Keeper
 from worker.runtime.lingering import Lingering
 from worker.runtime.registry import load_handlers
+from worker.runtime.side_runs import SideRuns
 from worker.settings import Settings, load_settings
 from worker.store.client import connect
 from worker.store.control import ControlStore
@@ -86,6 +87,7 @@ class Process:
     claim_sizes: dict[str, int] = field(default_factory=dict)
     partitions: int = 0  # once somebody has asked the server, who alone knows
     lingering: Lingering = field(default_factory=Lingering)
+    side_runs: SideRuns = field(default_factory=SideRuns)
     hung: dict[str, list[ActiveLane]] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
 
@@ -140,4 +142,5 @@ def current() -> Process:
 def let_linger() -> None:
     """Wait for the calls that go on without a task, at the end of a process that has any. Time limits bound it."""
     if _current is not None and _current[0] == os.getpid():
+        _current[1].side_runs.wait(LONGEST_CALL)
         _current[1].lingering.wait(LONGEST_CALL)

@@ -71,9 +71,7 @@ class Runner:
 
         Raises nothing but ``SystemExit``, in a process that has to end: the pool said so, or its event loop is blocked.
         """
-        if not fit(self._process, self._spec.name, self._executor):
-            if replaceable():
-                raise SystemExit(1)
+        if not fit_to_run(self._process, self._spec, self._executor):
             return 0
         self._process.keeper.add(self._held)
         ended = 0
@@ -97,6 +95,11 @@ class Runner:
         self._process.keeper.remove(self._held)
         self._executor.close()
 
+    def poke(self) -> None:
+        """There may be new lanes: look now. From any thread."""
+        self._claimer.freed()
+        self._executor.wake()
+
     @property
     def handler(self) -> str:
         return self._spec.name
@@ -104,6 +107,14 @@ class Runner:
     @property
     def lanes(self) -> int:
         return len(self._active) if self._batches is None else self._batches.running * self._batches.size
+
+    @property
+    def running(self) -> int:
+        return len(self._active) - self._alone.waiting
+
+    @property
+    def careful(self) -> bool:
+        return any(lane.alone for lane in list(self._active))
 
     def linger(self) -> bool:
         """Settle what has ended since the run was left (runtime/lingering.py); whether that was all."""
@@ -136,7 +147,7 @@ class Runner:
             admission = self._ask()
             if not over and not self._claim(admission) and not self._active:
                 break
-            self._alone.next(self._active, self._process.lingering.lanes(self._spec.name))
+            self._next_alone()
             began = time.monotonic()
             self._executor.wait()
             counts.append(self._settle())
@@ -160,6 +171,13 @@ class Runner:
             raise SystemExit(0)  # as was asked for in the middle of a call
         return counts
 
+    def _next_alone(self) -> None:
+        """Start the next job that has to be tried with no other of its handler beside it, if it is its turn."""
+        if self._alone.waiting:
+            with self._process.side_runs.places(self._spec.name):
+                beside = self._process.side_runs.running(self._spec.name, self._partition)
+                self._alone.next(self._active, beside + self._process.lingering.lanes(self._spec.name))
+
     def _ask(self) -> Admission:
         """Whether calls may begin. What has not begun yet is let go if they may not."""
         # A probe has to be alone: how the others end, which began before, says less.
@@ -173,7 +191,8 @@ class Runner:
         if isinstance(admission, Wait):
             return False
         if isinstance(admission, Closed):
-            return self._take_on(self._claimer.claim(self._active, one=False))
+            with self._process.side_runs.places(self._spec.name):
+                return self._take_on(self._claimer.claim(self._active, one=False))
         self._reports.probe = admission
         came = self._take_on(self._claimer.claim(self._active, one=True))
         if self._active:
@@ -259,3 +278,17 @@ class Runner:
         self._active[:] = going
         self._held.lanes = tuple(going)
         return sum(item.leaving for item in settlements if item.lane in kept)
+
+
+def goes_aside(spec: HandlerSpec) -> bool:
+    """Whether runs of a handler go on beside Celery's task (side_runs.py): its calls are coroutines, one a job."""
+    return spec.is_async and spec.batch is None
+
+
+def fit_to_run(process: Process, spec: HandlerSpec, executor: Executor | None = None) -> bool:
+    """Whether calls of a handler can begin in this process. Raises ``SystemExit`` where another takes its place."""
+    if fit(process, spec.name, executor or executor_for(spec)):
+        return True
+    if replaceable():
+        raise SystemExit(1)
+    return False

@@ -9,7 +9,7 @@ from celery import Celery
 from worker.core.handlers import HandlerSpec, Registry
 from worker.doorbell import SEQUENCE_TASK, run_task
 from worker.runtime import process
-from worker.runtime.runner import Runner
+from worker.runtime.runner import Runner, fit_to_run, goes_aside
 from worker.runtime.sequencer import Sequencer
 
 # Seconds over a handler's time limit after which the pool (prefork) kills the process: a call that a signal does not
@@ -32,6 +32,10 @@ def _sequence(partition: int) -> None:
 
 def _run(spec: HandlerSpec) -> object:
     def run(partition: int) -> None:
-        Runner(process.current(), spec, partition).run()
+        found = process.current()
+        if not goes_aside(spec):
+            Runner(found, spec, partition).run()
+        elif fit_to_run(found, spec):
+            found.side_runs.start((spec.name, partition), lambda: Runner(found, spec, partition))
 
     return run
