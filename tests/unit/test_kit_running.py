@@ -171,6 +171,20 @@ def test_a_batch_that_raises_is_called_apart() -> None:
     assert [[len(call.changes) for call in j.calls] for j in journeys] == [[3, 1], [3, 1, 1], [3, 1]]
 
 
+def test_what_a_batch_has_overtaken_comes_again_as_stale() -> None:
+    seen = []
+
+    @handler(batch=10, late="all")
+    def push(changes: list[AssigneeChange], ctx: Any) -> Any:
+        seen.extend((c.assignee_id, c.late, c.stale) for c in changes)
+        return {
+            c.event_id: Retry() for c, n in zip(changes, ctx.attempts, strict=True) if (c.assignee_id, n) == ("ada", 1)
+        }
+
+    run_to_end(push, changes("ada", "ben"))
+    assert seen == [("ada", False, False), ("ben", False, False), ("ada", True, True)]
+
+
 def test_time_limits_are_real_and_leave_other_timers_alone() -> None:
     @handler(timeout=0.05)
     def slow(change: AssigneeChange, ctx: Context) -> None:

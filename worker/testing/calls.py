@@ -67,7 +67,7 @@ def spec_of(handler: Handler) -> HandlerSpec:
 def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[Call], None] | None = None) -> HandlerSpec:
     """``spec`` as tests run it: calls are written down, and made one at a time, so that each run is like the last.
 
-    What only costs time is off: rates, circuit breaker, waiting for a batch to fill. A route sends nothing. ``crash``
+    What only costs time is off: rates and the circuit breaker. A route sends nothing. ``crash``
     is told of each call when it has ended, and may raise.
     """
     if spec.forward is not None:
@@ -107,7 +107,6 @@ def observed(spec: HandlerSpec, calls: list[Call], crash: Callable[[Call], None]
         rate=None,
         team_rate=None,
         breaker=None,
-        batch_wait=0.0,
     )
 
 
