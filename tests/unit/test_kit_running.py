@@ -14,6 +14,7 @@ import structlog
 from worker import AssigneeChange, Backoff, Context, DeadLetter, Discard, Retry, api, handler, route
 from worker.errors import ConfigurationError
 from worker.testing import change, changes, event, run, run_to_end
+from worker.testing.calls import observed, spec_of
 
 
 @pytest.fixture(autouse=True)
@@ -212,6 +213,14 @@ def test_a_rate_costs_no_time_and_a_route_sends_nothing() -> None:
     given = changes("ada", "ben")
     assert [o.kind for o in run(push, given)] == ["done", "done"]
     assert [o.kind for o in run("crm.push", given)] == ["done", "done"]
+
+
+def test_what_only_costs_time_is_off() -> None:
+    @handler(rate="1/1h", team_rate="1/1h", concurrency=8)
+    def push(change: AssigneeChange, ctx: Context) -> None: ...
+
+    spec = observed(spec_of(push), [])
+    assert (spec.breaker, spec.rate, spec.team_rate, spec.concurrency) == (None, None, None, 1)
 
 
 def test_a_dry_run_discards() -> None:
