@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,11 +12,13 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.runtime_kit import AT_ONCE, KINDS, inline, process_of
+from tests.processes import until
+from tests.runtime_kit import AT_ONCE, KINDS, inline, process_of, spec_of
 from tests.store_kit import Partition, change, partition_on, to
-from worker import AssigneeChange, Context
+from worker import AssigneeChange, BatchContext, Breaker, Context
 from worker.core.dispatch import Terms
 from worker.core.handlers import HandlerSpec
+from worker.runtime import executors
 from worker.runtime.runner import Runner
 
 
@@ -33,6 +36,13 @@ def drain(partition: Partition, spec: HandlerSpec, *, rounds: int = 60) -> None:
             return
         partition.expire_claims(spec.name)
     raise AssertionError("jobs are left after all rounds")
+
+
+def drained(partition: Partition, spec: HandlerSpec) -> bool:
+    process, _ = process_of(partition, spec)
+    Runner(process, spec, partition.keys.partition).run()
+    partition.expire_claims(spec.name)
+    return not partition.books(spec.name).handlers[spec.name].waiting
 
 
 @KINDS
@@ -141,3 +151,87 @@ def test_whatever_fails_the_handler_has_the_newest_owner_of_each_prospect_in_the
         told = {key: has.get(key, "?") for key in newest}
         assert told == newest
         partition.client.flushdb()
+
+
+CONFLATING = to(Terms("crm", conflate=True))
+
+
+def test_what_failed_in_a_batch_while_the_circuit_was_open_may_have_taken_effect(partition: Partition) -> None:
+    """It costs no attempt, so nothing counts it; the change back goes out all the same."""
+    has: dict[str, str | None] = {}
+    down = False
+
+    def crm(changes: list[AssigneeChange], ctx: BatchContext) -> None:
+        has.update((change.prospect.key, change.assignee_id) for change in changes)
+        if down:
+            raise ConnectionError("after it took effect")
+
+    spec = spec_of(crm, batch=10, batch_wait=0, conflate=True, breaker=Breaker(calls=1, pause=0.1, longest=0.1))
+    partition.sequence(change("a", 1, prospect="p"), route=CONFLATING)
+    drain(partition, spec)
+    down = True
+    others = [change(team, 1, prospect="o") for team in "bcdef"]
+    bodies = change("a", 2, prospect="q"), change("a", 3, prospect="p", assignee="m2")
+    partition.sequence(*bodies, *others, route=CONFLATING)
+    process, _ = process_of(partition, spec)
+    Runner(process, spec, 1).run()
+    assert has == {"p": "m2", "q": "m1", "o": "m1"}
+    assert partition.in_lane("crm", "a")[1].split(b" ")[4][-1:] == b"0"
+    partition.sequence(change("a", 4, prospect="p", assignee="m1"), route=CONFLATING)
+    down = False
+    partition.expire_claims()
+    until(lambda: drained(partition, spec), "the circuit to close")
+    assert has == {"p": "m1", "q": "m1", "o": "m1"}
+    assert partition.balanced("crm").handlers["crm"].conflated == 0
+
+
+@pytest.mark.parametrize("batch", [None, 10])
+def test_a_call_that_was_cut_off_by_the_end_of_its_process_may_have_taken_effect(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    has: list[str | None] = []
+    ending = False
+
+    def crm(subject: Any, ctx: Any) -> None:
+        has.extend(each.assignee_id for each in (subject if isinstance(subject, list) else [subject]))
+        if ending:
+            raise SystemExit
+
+    spec = spec_of(crm, conflate=True, **({} if batch is None else {"batch": batch, "batch_wait": 0}))
+    partition.sequence(change("a", 1), route=CONFLATING)
+    drain(partition, spec)
+    partition.sequence(change("a", 2, assignee="m2"), route=CONFLATING)
+    with monkeypatch.context() as patch:
+        patch.setattr(executors, "terminate_handler_fired", lambda: ending)
+        ending = True
+        process, _ = process_of(partition, spec)
+        with pytest.raises(SystemExit):
+            Runner(process, spec, 1).run()
+        ending = False
+    partition.sequence(change("a", 3, assignee="m1"), route=CONFLATING)
+    drain(partition, spec)
+    assert has == ["m1", "m2", "m2", "m1"]
+    partition.balanced("crm")
+
+
+def test_a_call_that_was_cut_off_keeps_the_attempts_before_it(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[int] = []
+    ending = False
+
+    def crm(subject: AssigneeChange, ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        raise SystemExit if ending else ValueError
+
+    spec = inline(crm, attempts=3, backoff=AT_ONCE)
+    partition.sequence(change("a", 1), route=to("crm"))
+    monkeypatch.setattr(executors, "terminate_handler_fired", lambda: ending)
+    process, _ = process_of(partition, spec)
+    for last in (False, True, False, False):
+        ending = last
+        with suppress(SystemExit):
+            Runner(process, spec, 1).run()
+        partition.expire_claims()
+    assert attempts == [1, 2, 2, 3]
+    assert partition.balanced("crm").handlers["crm"].dead == 1

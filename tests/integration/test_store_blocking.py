@@ -151,6 +151,20 @@ def test_an_unblocked_lane_tries_its_first_job_afresh(partition: Partition) -> N
     partition.balanced()
 
 
+def test_an_unblocked_lane_forgets_the_attempts_that_a_batch_counted_in_the_job_s_text(partition: Partition) -> None:
+    partition.sequence(change("a", 1, prospect="p"), change("a", 2, prospect="q"))
+    token = partition.lanes().claim(lanes=1, jobs=2, per_lane=2).token
+    partition.lanes().settle([Settlement(token, "a", ended=".+", action=Action.RETRY, attempts=1)])
+    partition.expire_claims()
+    token = partition.lanes().claim(lanes=1, jobs=2, per_lane=2).token
+    partition.lanes().settle([Settlement(token, "a", ended="d", action=Action.BLOCK, attempts=1, error="E")])
+    free(partition, Why.EXHAUSTED)
+    (lane,) = partition.lanes().claim(lanes=1, jobs=1, per_lane=1).lanes
+    assert [(job.job.seq, job.job.tried) for job in lane.jobs] == [(2, 0)]
+    assert lane.attempt == 1
+    assert partition.in_lane("crm", "a")[0].split(b" ")[4][-1:] == b"0", "conflation sees that it was called"
+
+
 def test_resuming_a_lane_that_backed_off_keeps_its_attempts(partition: Partition) -> None:
     partition.sequence(change("a", 1))
     failed = [Attempt(1, 1, "E", "e")]

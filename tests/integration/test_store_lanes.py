@@ -228,3 +228,15 @@ def test_handlers_have_lanes_of_their_own(partition: Partition) -> None:
     partition.lanes("crm").settle([Settlement(crm.token, "a", action=Action.RETRY, delay_ms=60_000, attempts=1)])
     assert seqs(claim(partition, "mail")) == {"a": [1]}
     assert partition.client.hget(partition.keys.refs, partition.client.xrange(partition.keys.inbox)[0][0]) == b"2"
+
+
+def test_a_lane_handed_back_remembers_failures_that_were_not_counted(partition: Partition) -> None:
+    """As those are that come behind an open circuit: since when, and that it may have taken effect."""
+    partition.sequence(change("a", 1), change("a", 2))
+    lanes, failed = partition.lanes(), [Attempt(1, 5, "Down", "", since=5)]
+    token = lanes.claim(lanes=1, jobs=1, per_lane=1).token
+    lanes.settle([Settlement(token, "a", action=Action.RETRY, attempts=0, failed=failed)])
+    for _ in range(2):
+        claim = lanes.claim(lanes=1, jobs=9, per_lane=9)
+        assert [(lane.attempt, lane.failed, len(lane.jobs)) for lane in claim.lanes] == [(1, failed, 1)]
+        lanes.settle([Settlement(claim.token, "a", action=Action.RETURN, attempts=0, failed=failed)])

@@ -62,7 +62,7 @@ class Conclusion:
     """What to write. ``letters``, one for each job (store/lua/settle.lua):
 
     ``d`` done, ``x`` discarded, ``D`` given up; and of those that stay: ``.`` as it was, ``+`` with one more attempt,
-    ``o`` overtaken from now on, ``O`` both.
+    ``-`` with one that is not counted, ``o`` overtaken from now on, ``O`` overtaken and with one more.
 
     ``stays`` is the first that stays, None where none does; ``counted`` is whether its attempt was. Then the lane is
     due after ``delay`` seconds, or ``blocks``.
@@ -106,13 +106,13 @@ def conclude(
             letters.append(Ended.DISCARDED.value)
         else:
             ends[at] = decided
-            letters.append((".+", "oO")[overtaken][decided.counted])
+            letters.append(("-+", "oO")[overtaken][decided.counted])
     letters.reverse()
     if not ends:
         return Conclusion("".join(letters))
     stays = min(ends)
     # The attempts of a lane's first job are counted with the lane.
-    letters[stays] = {"+": ".", "O": "o"}.get(letters[stays], letters[stays])
+    letters[stays] = {"+": ".", "-": ".", "O": "o"}.get(letters[stays], letters[stays])
     first = ends[stays]
     if not isinstance(first.end, RetryIn):
         return Conclusion("".join(letters), stays, first.counted, blocks=True)

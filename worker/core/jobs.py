@@ -9,7 +9,7 @@ needed before the body is looked at. It is text with single spaces, so that the 
 body's length in bytes, by which a claim is bounded, ``marks`` one letter for the kind (or ``e``: an event without a
 change) and then ``l`` for late, ``s`` for stale, ``k`` for a known previous owner, ``c`` for conflation's own use; a
 number after them counts the calls that failed before it was the first of its lane, which batches make
-(lua/settle.lua writes it).
+(lua/settle.lua writes it); 0 where none of them is counted.
 
 ``rest`` comes last because ids may hold spaces. For most handlers it is the previous owner: ``=id``, or nothing for
 nobody or unknown. A handler that conflates can join two jobs without a look at their bodies, so for it ``rest`` is

@@ -11,7 +11,7 @@ from worker.core.batches import Apart, Conclusion, Decided, Ended, conclude
 from worker.core.handlers import HandlerSpec
 from worker.core.retry import Failure
 from worker.runtime.calls import ActiveLane
-from worker.runtime.outcomes import Draw, decided, event_id, excused_since, history
+from worker.runtime.outcomes import Draw, cut_off, decided, event_id, excused_since, history
 from worker.runtime.verdict import Failed
 from worker.store.lanes import Action, Attempt, Dead, Settlement
 
@@ -36,6 +36,8 @@ def settle_batch(
         return Settlement(lane.token, lane.claimed.lane, ended=ended, action=Action.HOLD) if ended else None
     if lane.called:
         return _after_failure(lane, ended, spec, away_ms, draw)
+    if lane.cut:
+        return cut_off(lane, ended, spec)
     return Settlement(lane.token, lane.claimed.lane, ended=ended)
 
 
@@ -80,7 +82,7 @@ def _stays(lane: ActiveLane, concluded: Conclusion, written: Settlement, spec: H
         error=failure.error,
         where=failure.where,
         **({} if concluded.blocks else {"retry_in": round(concluded.delay, 3)}),
-        also=sum(concluded.letters.count(letter) for letter in ".+oO") - 1,
+        also=sum(concluded.letters.count(letter) for letter in ".-+oO") - 1,
     )
     return replace(
         written,

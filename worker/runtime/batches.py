@@ -118,6 +118,7 @@ class BatchCall:
             lane = jobs[0].lane
             lane.started = 0.0
             _write(lane, jobs, together=self._together)
+            lane.cut = jobs[-1].outcome is None
             if lane.failed is None and len(lane.ended) < len(lane.claimed.jobs) and jobs[-1].outcome is not None:
                 going.append(lane)
             else:

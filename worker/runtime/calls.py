@@ -24,7 +24,8 @@ class ActiveLane:
     ``finished`` is set last. ``stop`` is the runner's wish: not to start another job. ``started`` is when the present
     call began (monotonic seconds), 0 between calls, ``thread`` where; ``taken`` is when the lane was. ``lost``: the
     lease is not kept any more, nor worth waiting for. ``returned``: it was handed back before any job of it began.
-    ``alone``: no other lane may run beside it (runtime/alone.py).
+    ``alone``: no other lane may run beside it (runtime/alone.py). ``cut``: the process had to end in the middle of a
+    call, which may have taken effect.
 
     ``begin`` is how a job is begun where another thread may hand the lane back meanwhile.
 
@@ -33,9 +34,9 @@ class ActiveLane:
     """
 
     __slots__ = (
-        *("alone", "called", "claimed", "declined", "discarded", "discards", "done", "ended", "failed", "finished"),
-        *("lost", "returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told", "token"),
-        "touched",
+        *("alone", "called", "claimed", "cut", "declined", "discarded", "discards", "done", "ended", "failed"),
+        *("finished", "lost", "returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told"),
+        *("token", "touched"),
     )
 
     def __init__(self, claimed: ClaimedLane, token: int) -> None:
@@ -56,6 +57,7 @@ class ActiveLane:
         self.thread = 0
         self.returned = False
         self.alone = False
+        self.cut = False
         self.touched = False  # whether any job of it was started
         self.ended = ""
         self.sent = 0

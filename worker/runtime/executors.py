@@ -149,6 +149,7 @@ class InlineExecutor:
                     for waiting in self._queue:
                         waiting.stop = True
                     if not lane.lost:
+                        lane.cut = True
                         break  # the pool's doing and not the job's: no attempt of it has failed
                     # Told to end because of this very call (runtime/tasks.py).
                     error = CallTimeout(f"took longer than {spec.timeout:g} s, and was not to be interrupted")

@@ -79,6 +79,8 @@ def settlement_of(
         return Settlement(lane.token, claimed.lane, done, discarded, Action.HOLD, ended=_letters(lane, done, discarded))
     if lane.failed is not None:
         return _after_failure(lane, done, discarded, spec, away_ms=away_ms, draw=draw)
+    if lane.cut:
+        return cut_off(lane, _letters(lane, done, discarded) or "d" * done + "x" * discarded, spec)
     if not lane.touched and claimed.attempt > 0:
         # Handed back unstarted: the attempt that claiming counted did not take place.
         return Settlement(
@@ -89,6 +91,20 @@ def settlement_of(
             failed=history(claimed, int(time.time() * 1000)),
         )
     return Settlement(lane.token, claimed.lane, done, discarded, Action.RELEASE, ended=_letters(lane, done, discarded))
+
+
+def cut_off(lane: ActiveLane, ended: str, spec: HandlerSpec) -> Settlement:
+    """The process has to end, and a call with it, of which nobody knows whether it took effect: it is not counted, but
+    what conflation must not do to jobs that may have been begun, it may not do to these (core/conflation.py)."""
+    first = lane.done + lane.discarded == 0
+    return Settlement(
+        lane.token,
+        lane.claimed.lane,
+        action=Action.APART if spec.conflate else Action.RETURN,
+        attempts=max(0, lane.claimed.attempt - 1) if first else 0,
+        failed=history(lane.claimed, int(time.time() * 1000)) if first else (),
+        ended=ended,
+    )
 
 
 def _letters(lane: ActiveLane, done: int, discarded: int) -> str:

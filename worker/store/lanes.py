@@ -115,8 +115,8 @@ class Settlement:
     job that is first then, with those and the error that ended it, and releases the lane.
 
     Where jobs ended in another order, ``ended`` has a letter for each from the head of the lane, and the counts are not
-    used: ``d`` done, ``x`` discarded, ``D`` given up (its details are next in ``dead``); ``.``, ``+``, ``o`` and ``O``
-    stay.
+    used: ``d`` done, ``x`` discarded, ``D`` given up (its details are next in ``dead``); ``.``, ``-``, ``+``, ``o`` and
+    ``O`` stay.
     """
 
     token: int

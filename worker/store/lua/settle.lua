@@ -9,6 +9,7 @@
 --       ended has a letter for each job from the head of the lane:
 --         d  done   x  discarded   D  given up: to the dead letters   .  it stays, before all that has no letter
 --         +  stays, with one more failed call in its text   o  stays, late and stale: newer ones were done   O  both
+--         -  stays, and its call failed, which is not counted: its text says that it was called, no more
 --       then the action is applied to what is left:
 --         hold     the caller goes on with the rest of its jobs
 --         release  the lane is due again at once, if it has jobs
@@ -55,11 +56,11 @@ local function kept(job, letter)
     return job
   end
   local head, kind, marks, tried, rest = string.match(job, '^(%S+ %S+ %S+ %S+ )(%a)(%a*)(%d*)(.*)$')
-  if letter ~= '+' then
+  if letter == 'o' or letter == 'O' then
     marks = (kind == 'e' and '' or 's') .. (string.match(marks, 'k') or '') .. 'l'
   end
   if letter ~= 'o' then
-    tried = (tonumber(tried) or 0) + 1
+    tried = (tonumber(tried) or 0) + (letter == '-' and 0 or 1)
   end
   return head .. kind .. marks .. tried .. rest
 end
@@ -113,7 +114,7 @@ while at <= #ARGV do
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
       redis.call('HDEL', KEYS[2], lane)
-    elseif action == 'retry' or action == 'block' or action == 'apart' or (action == 'return' and attempts ~= '0') then
+    elseif action == 'retry' or action == 'block' or action == 'apart' or (action == 'return' and (attempts ~= '0' or trouble ~= '[]')) then
       if action == 'apart' then
         careful = math.max(careful, count - gone)
       end

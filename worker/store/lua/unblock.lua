@@ -57,6 +57,12 @@ for at = 4, #ARGV do
       bury(lane, job, attempts, facts)
       careful = math.max(0, careful - 1)
     elseif holder == '0' and facts.why == 'exhausted' then
+      -- Those of its attempts that a batch counted in its text begin anew, too: 0 is "it was called" (core/jobs.py).
+      local first = redis.call('LINDEX', KEYS[10] .. lane, 0)
+      local place, marks, rest = string.match(first or '', '^(%S+ %S+ %S+ %S+ %a+)(%d+)( .*)$')
+      if marks then
+        redis.call('LSET', KEYS[10] .. lane, 0, place .. '0' .. rest)
+      end
       careful = math.max(1, careful) -- it was tried, and may have been applied: conflation has to leave it as it is
     end
     if facts.why == 'exhausted' and holder == '0' then
