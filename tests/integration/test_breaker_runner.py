@@ -172,6 +172,20 @@ def test_an_hour_without_the_far_side_costs_no_dead_letter_and_a_call_a_minute(
     assert not any("no answer" in str(line) for line in logs)
 
 
+@pytest.mark.parametrize("attempts", [2, 3, 5])
+@pytest.mark.parametrize("cap", [0.0, 1.0])
+def test_nor_does_it_cost_any_where_jobs_have_few_attempts(world: Make, attempts: int, cap: float) -> None:
+    """A job's last attempt is not spent while nobody has had a success since its first, however fast they follow."""
+    w = world(down, attempts=attempts, backoff=Backoff(base=cap, cap=cap))
+    fill(w, "a", 3)
+    w.live(3600)
+    assert w.partition.balanced("crm").handlers["crm"].dead == 0
+    assert len([call for call in w.calls if call[3] > 600]) <= 60
+    w.act = fine
+    w.live(130)
+    assert [seq for _, seq in w.done] == [1, 2, 3]
+
+
 def test_without_a_breaker_the_same_hour_ends_in_dead_letters(world: Make) -> None:
     w = world(down, attempts=6, breaker=None)
     fill(w, "abcdefgh", 3)

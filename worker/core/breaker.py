@@ -11,7 +11,8 @@ One circuit belongs to one handler and is shared by all processes (store/control
 
 1. when in the window at least ``calls`` calls, and ``ratio`` of all, failed, and they are of ``teams`` teams or more;
 2. or the same of outage-like failures alone, of fewer teams, while no other team had a success;
-3. or after ``calls`` outage-like failures in a row, with no success between, however long that took.
+3. or after ``calls`` outage-like failures in a row, with no success between, however long that took; or as many as a
+   job has attempts, if those are fewer: an outage must not cost the jobs of a handler that tries little.
 
 So a job or a team that fails by itself does not pause the others: its failures are of one team, and the successes of
 the others end each row of them. (2 and 3 want a second to go by, in which those are heard of.) A far side that is down
@@ -199,22 +200,36 @@ def mark(team: str) -> str:
     return f"{zlib.crc32(team.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def observe(circuit: Circuit, policy: Breaker, outcomes: Outcomes, now: int) -> Circuit:
-    """The circuit after these calls. One that is not closed stays as it is: only its probe has a say."""
+def longest_row(policy: Breaker, attempts: int) -> int:
+    """Outage-like failures in a row that are enough, for a handler whose jobs have so many ``attempts``."""
+    return min(policy.calls, max(2, attempts))
+
+
+def in_doubt(circuit: Circuit, row: int) -> bool:
+    """Whether a closed circuit is about to open: the ``row`` is full, and others' successes may yet be heard of."""
+    return not circuit.opened and circuit.row >= row
+
+
+def observe(circuit: Circuit, policy: Breaker, outcomes: Outcomes, now: int, row: int | None = None) -> Circuit:
+    """The circuit after these calls. One that is not closed stays as it is: only its probe has a say.
+
+    ``row`` is how many outage-like failures in a row are enough, default ``policy.calls``.
+    """
+    enough = policy.calls if row is None else row
     if circuit.opened:
         return circuit
     known = _recent(circuit, policy, now)
     begun = any(bucket.outage + bucket.failed for bucket in known)
-    row = min((0 if outcomes.ok else circuit.row) + outcomes.row, policy.calls)
+    failed = min((0 if outcomes.ok else circuit.row) + outcomes.row, policy.calls)
     circuit = msgspec.structs.replace(
         circuit,
         buckets=_counted(known, policy, outcomes, now),
         first=circuit.first if begun else now,
-        row=row,
-        row_at=circuit.row_at if row > outcomes.row else now,
+        row=failed,
+        row_at=circuit.row_at if failed > outcomes.row else now,
         error=outcomes.error or circuit.error,
     )
-    return _opened(circuit, policy, now) if _is_bad(circuit, policy, now) else circuit
+    return _opened(circuit, policy, now) if _is_bad(circuit, policy, now, enough) else circuit
 
 
 def admit(circuit: Circuit, now: int, *, token: str, lease_ms: int) -> tuple[Circuit, Admission]:
@@ -286,7 +301,7 @@ def _opened(circuit: Circuit, policy: Breaker, now: int) -> Circuit:
     return msgspec.structs.replace(opened, until=now + pause_ms(opened, policy))
 
 
-def _is_bad(circuit: Circuit, policy: Breaker, now: int) -> bool:
+def _is_bad(circuit: Circuit, policy: Breaker, now: int, row: int) -> bool:
     ok = sum(b.ok for b in circuit.buckets)
     outage = sum(b.outage for b in circuit.buckets)
     bad = outage + sum(b.failed for b in circuit.buckets)
@@ -294,7 +309,7 @@ def _is_bad(circuit: Circuit, policy: Breaker, now: int) -> bool:
     failing = {team for b in circuit.buckets for team in b.failing}
     if bad >= least and len(failing) >= policy.teams:
         return True
-    if circuit.row >= policy.calls and now - circuit.row_at >= HEARD_MS:
+    if circuit.row >= row and now - circuit.row_at >= HEARD_MS:
         return True
     alone = not {team for b in circuit.buckets for team in b.fine} - failing
     return outage >= least and alone and now - circuit.first >= HEARD_MS

@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from worker.core.breaker import (
+    HEARD_MS,
     Admission,
     Breaker,
     Circuit,
@@ -27,7 +28,9 @@ from worker.core.breaker import (
     Wait,
     admit,
     concluded,
+    in_doubt,
     lane_ms,
+    longest_row,
     mark,
     observe,
     renewed,
@@ -63,10 +66,11 @@ class Tally:
 class Gate:
     """The gate of one handler in one process, for all its runs. All methods may raise ``StoreUnavailable``."""
 
-    def __init__(self, store: ControlStore, handler: str, policy: Breaker | None) -> None:
+    def __init__(self, store: ControlStore, handler: str, policy: Breaker | None, *, attempts: int) -> None:
         self._store = store
         self._handler = handler
         self._policy = policy
+        self._row = 0 if policy is None else longest_row(policy, attempts)
         self._lock = threading.Lock()
         self._tally = Tally()
         self._answer: Closed | Wait = Closed()
@@ -110,7 +114,8 @@ class Gate:
             tally.error = error
 
     def tell(self) -> int | None:
-        """Tell what is known. If the circuit is not closed then: how long a lane that failed stays away, ms."""
+        """Tell what is known. If the circuit is not closed then, or about to open: how long a lane that failed stays
+        away, ms."""
         with self._lock:
             return self._away(self._tell())
 
@@ -156,7 +161,7 @@ class Gate:
                 break
             if not tally.failing and known.quiet(policy, control.now):
                 break
-            circuit = observe(known, policy, tally.outcomes(), control.now)
+            circuit = observe(known, policy, tally.outcomes(), control.now, self._row)
             if self._store.swap(control, circuit):
                 control = replace(control, version=control.version + 1, circuit=circuit)
                 if circuit.opened:
@@ -185,7 +190,11 @@ class Gate:
         self._look_at = time.monotonic() + good_for
 
     def _away(self, control: Control) -> int | None:
-        if self._policy is None or not control.circuit.opened:
+        if self._policy is None:
+            return None
+        if in_doubt(control.circuit, self._row):
+            return HEARD_MS  # by then it is open, or somebody's success has cleared the doubt
+        if not control.circuit.opened:
             return None
         pause = lane_ms(control.circuit, self._policy)
         return pause + pause // 10  # a little longer than the pause, so that whoever else is due comes first

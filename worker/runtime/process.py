@@ -95,7 +95,7 @@ class Process:
         found = self.gates.get(spec.name)
         if found is None:
             store = ControlStore(self.client, self.scripts, self.settings.prefix, spec.name)
-            found = self.gates.setdefault(spec.name, Gate(store, spec.name, spec.breaker))
+            found = self.gates.setdefault(spec.name, Gate(store, spec.name, spec.breaker, attempts=spec.attempts))
         return found
 
     def hanging(self, handler: str | None = None) -> int:
