@@ -129,7 +129,7 @@ def test_the_status_names_a_handler_that_is_held_back_since_when_why_and_until_w
     assert "(ConnectError): next try in " in problem
     assert any("open, next try in " in line for line in screen(installation))
     opened(installation, opened=-754_000, until=-5)
-    assert status_of(installation)[1][0].endswith("next try now")
+    assert status_of(installation)[1][0].endswith("next try with the next job")
 
 
 def test_failures_that_do_not_open_it_are_counted_and_are_no_problem(installation: Installation) -> None:

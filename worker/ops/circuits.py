@@ -36,7 +36,7 @@ class CircuitStatus:
             return "paused"
         if self.state != "open":
             return self.state
-        return f"open, next try {f'in {tables.age(self.next_try_ms)}' if self.next_try_ms else 'now'}"
+        return f"open, next try {f'in {tables.age(self.next_try_ms)}' if self.next_try_ms else 'with the next job'}"
 
 
 def circuit_status(control: Control, announced: Mapping[str, Any]) -> CircuitStatus:
@@ -72,7 +72,7 @@ def problems(name: str, status: CircuitStatus) -> Iterable[str]:
         yield f"handler {name} was paused {since} ago by {status.paused_by}: see `handoff handlers resume {name}`"
     if status.state == "open":
         why = f" ({status.error})" if status.error else ""
-        tried = f"in {tables.age(status.next_try_ms)}" if status.next_try_ms else "now"
+        tried = f"in {tables.age(status.next_try_ms)}" if status.next_try_ms else "with the next job"
         yield (
             f"handler {name} is held back, for what it calls has been down for {tables.age(status.open_ms)}{why}: "
             f"next try {tried}"

@@ -58,7 +58,9 @@ def age(ms: int | None) -> str | None:
 
 
 def moment(ms: int) -> str:
-    """Server ms as UTC, to the second."""
+    """Server ms as UTC, to the second; 0 is a time that nobody knows."""
+    if not ms:
+        return "unknown"
     return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 

@@ -198,11 +198,15 @@ def excusable(failure: Failure) -> bool:
 
 
 def history(claimed: ClaimedLane, now: int) -> list[Attempt]:
-    """The failed attempts of a lane's first job, with those that its owners did not live to write down."""
+    """The failed attempts of a lane's first job, with those that its owners did not live to write down: of these only
+    the last is known to have ended just now."""
     failed, tried = list(claimed.failed), claimed.jobs[0].job.tried
     last = failed[-1].number if failed else tried
     text = "the process died or hung, and its lease ran out"
-    return failed + [Attempt(number, now, LOST_WORKER, text) for number in range(last + 1, claimed.attempt + tried)]
+    end = claimed.attempt + tried
+    return failed + [
+        Attempt(number, now if number == end - 1 else 0, LOST_WORKER, text) for number in range(last + 1, end)
+    ]
 
 
 def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settlement, *, where: str = "") -> Settlement:
