@@ -14,12 +14,13 @@ from celery.signals import celeryd_init, setup_logging, worker_process_shutdown,
 
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.ops import logs
+from worker.ops.strays import strays
 from worker.runtime import process, transport
 from worker.runtime.config import celery_config
 from worker.runtime.registry import load_handlers
 from worker.runtime.sweeper import SweeperStep
 from worker.runtime.tasks import register
-from worker.settings import load_settings
+from worker.settings import load_settings, variables
 from worker.store.client import connect
 from worker.store.installation import announce_handlers, fix_partitions
 
@@ -61,6 +62,8 @@ def _check_installation(**_: Any) -> None:
         fix_partitions(client, settings)
         announce_handlers(client, settings, [spec.describe() for spec in load_handlers(settings).values()])
         client.close()
+        for line in strays(variables()):
+            print(f"handoff: {line}", file=sys.stderr, flush=True)  # noqa: T201
     except ConfigurationError as error:
         raise _stop(error) from None
     except StoreUnavailable as error:

@@ -97,7 +97,8 @@ def _apprise() -> Any:
         try:
             import apprise
         except ModuleNotFoundError:
-            raise ConfigurationError("Apprise", "is not installed", "pip install 'handoff[notify]'") from None
+            problem, remedy = "Apprise is not installed", "pip install 'handoff[notify]'"
+            raise ConfigurationError("HANDOFF_NOTIFY_URLS", problem, remedy) from None
         _hush()
         apprise.Apprise.instantiate("json://localhost")  # loads the services
     return apprise

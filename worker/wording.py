@@ -17,7 +17,8 @@ FIELDS: Final = (
     *("name", "handle", "status", "valuation", "details", "link", "notes"),
     *("owner", "previous", "key", "platform", "team"),
 )
-"""Of a change. ``details`` is handle, status and valuation, as far as there are any, in parentheses after a space."""
+"""Of a change. ``details`` is handle, status if it has a name, and valuation, as far as there are any, in parentheses
+after a space."""
 
 _UNSEEN: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]+")
 
@@ -73,7 +74,9 @@ def fields_of(
         "platform": prospect.platform or "",
         "team": change.team_id,
     }
-    details = [text for text in (values["handle"], values["status"], values["valuation"]) if text]
+    # An id that has no name says nothing to those who read of it, unless the text asks for it.
+    named = values["status"] if status in statuses else ""
+    details = [text for text in (values["handle"], named, values["valuation"]) if text]
     values["details"] = f" ({', '.join(details)})" if details else ""
     return values
 

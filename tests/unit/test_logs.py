@@ -85,6 +85,15 @@ def test_the_level_holds_for_both_and_chatty_libraries_are_quieter() -> None:
     assert [line["event"] for line in lines(stream)] == ["ready"]
 
 
+@pytest.mark.parametrize("library", ["httpx", "httpcore.http11"])
+def test_addresses_of_requests_are_not_logged_at_any_level(library: str) -> None:
+    stream = configured(log_level="debug")
+    logging.getLogger(library).info("HTTP Request: GET https://far-side.test/secret-path?email=ada@example.com")
+    logging.getLogger(library).debug("Set-Cookie: secret")
+    logging.getLogger("anything").debug("yes")
+    assert [line["event"] for line in lines(stream)] == ["yes"]
+
+
 def test_configuring_again_does_not_double_the_lines() -> None:
     configured()
     stream = configured()

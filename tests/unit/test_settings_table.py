@@ -55,6 +55,7 @@ def test_the_command_prints_the_table_in_three_forms() -> None:
 
 def test_it_prints_those_of_what_comes_with_handoff_too() -> None:
     assert "HANDOFF_MEMBERS" in CliRunner().invoke(main, ["settings", "members"]).output
+    assert CliRunner().invoke(main, ["settings", "log"]).output == "log has no settings.\n"
     unknown = CliRunner().invoke(main, ["settings", "fax"])
     assert unknown.exit_code == 2
     assert "no handler 'fax' comes with Handoff" in unknown.output

@@ -22,6 +22,7 @@ from worker.api import registered
 from worker.core.failures import classify
 from worker.errors import ConfigurationError
 from worker.guarded import public
+from worker.ops.logs import WITHHELD, withhold
 
 SECRET, NEWER = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
 URL = "HANDOFF_WEBHOOK_OUT_URL"
@@ -139,7 +140,8 @@ def test_a_dry_run_shows_host_and_change() -> None:
     with webhook("https://far-side.test/secret-path?key=secret") as module:
         shown = module.preview(change_of())
     assert shown["post"] == "https://far-side.test/"
-    assert shown["document"]["data"]["event_id"] == "a-1"
+    assert shown["change"]["event_id"] == "a-1"
+    assert WITHHELD not in json.dumps(withhold(None, "info", {"would": shown}))
 
 
 def test_more_headers_are_sent(far_side: Receiver) -> None:

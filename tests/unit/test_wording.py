@@ -31,6 +31,16 @@ def test_a_valuation_is_a_number_whatever_it_is(valuation: Any, text: str) -> No
     assert fields_of(made, name_of, {})["valuation"] == text
 
 
+def test_a_status_without_a_name_is_no_detail() -> None:
+    made = change("ben")
+    made.prospect.data["context"] = {"statusId": "st1", "valuation": 5}
+    bare, named = fields_of(made, name_of, {}), fields_of(made, name_of, {"st1": "Hot"})
+    assert (bare["status"], named["status"]) == ("st1", "Hot")
+    assert bare["details"].endswith("5)")
+    assert "st1" not in bare["details"]
+    assert "Hot, 5)" in named["details"]
+
+
 def test_every_field_has_a_value() -> None:
     assert fields_of(change("ben", previous="ann"), name_of, {}).keys() == set(FIELDS)
 

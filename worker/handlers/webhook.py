@@ -184,7 +184,9 @@ class NothingThere(ConnectionError):
 
 def preview(change: AssigneeChange) -> object:
     """What a dry run shows: where to, and what but for the raw event."""
-    return {"post": str(WHERE.url), "document": envelope(change, "change")}
+    document = envelope(change, "change")
+    change_shown = document.pop("data")  # what is called data is withheld from logs, as a raw event's has to be
+    return {"post": str(WHERE.url), **document, "change": change_shown}
 
 
 @handler(name="webhook", timeout=options.timeout + PATIENCE + 5.0, preview=preview)

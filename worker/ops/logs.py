@@ -28,7 +28,9 @@ _PERSONAL: Final = frozenset(
     }
 )  # fmt: skip
 # These tell of every doorbell or request at INFO; what they carried is in our own lines and metrics.
-_CHATTY: Final = ("celery.app.trace", "celery.worker.strategy", "httpx", "httpcore", "kombu", "asyncio")
+_CHATTY: Final = ("celery.app.trace", "celery.worker.strategy", "kombu", "asyncio")
+# Their lines have whole addresses, which may be secret or ask for somebody by e-mail, and headers of answers.
+_TELLTALE: Final = ("httpx", "httpcore")
 
 
 def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
@@ -75,6 +77,8 @@ def configure(settings: Settings, *, stream: TextIO | None = None) -> None:
     root.setLevel(level)
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(level if level <= logging.DEBUG else max(level, logging.WARNING))
+    for telltale in _TELLTALE:
+        logging.getLogger(telltale).setLevel(max(level, logging.WARNING))
 
 
 def renderers(console: bool, colours: bool) -> list[Processor]:

@@ -58,6 +58,8 @@ def shipped_rows(name: str) -> list[Row]:
     if module in SHIPPED:
         # A handler's module wants its settings when it is imported; for a look at them an example will do.
         os.environ.update(SHIPPED[module].example)
+    elif module == LOG:
+        return []
     elif name not in _SHARED:
         names = ", ".join(shipped_names())
         raise ConfigurationError("handoff settings", f"no handler {name!r} comes with Handoff", f"there is: {names}")

@@ -32,7 +32,8 @@ MOST_BYTES: Final = 4 * 1024 * 1024  # of bodies in one claim, so that a worker'
 class Attempt(msgspec.Struct, array_like=True):
     """A failed attempt, kept with the lane while it lasts and with the dead letter after.
 
-    ``at`` is server ms, 0 where nobody knows. ``since`` is when calls of this number began to fail uncounted, 0 for one that counted: of those the last is kept.
+    ``at`` is server ms, 0 where nobody knows. ``since`` is when calls of this number began to fail uncounted, 0 for
+    one that counted: of those the last is kept.
     """
 
     number: int

@@ -17,7 +17,9 @@ def command(handler: str | None, as_json: bool, markdown: bool) -> None:
     from worker.ops import settings_table
 
     rows = settings_table.rows() if handler is None else settings_table.shipped_rows(handler)
-    if as_json:
+    if not rows and not (as_json or markdown):
+        click.echo(f"{handler} has no settings.")
+    elif as_json:
         click.echo(settings_table.as_json(rows))
     elif markdown:
         click.echo(settings_table.as_markdown(rows))
