@@ -19,6 +19,16 @@ SPEC = spec_of(lambda change, ctx: None, attempts=3, backoff=AT_ONCE)
 NOW = 1_800_000_000_000
 
 
+def test_the_status_of_the_far_sides_answer_is_logged() -> None:
+    for attempt in (1, 3):
+        active = lane("a", 1, attempt=attempt)
+        active.failed = Failed(Failure(), "Refused", "with private words", "there.py:1", 401)
+        active.finished = active.touched = True
+        with structlog.testing.capture_logs() as lines:
+            settlement_of(active, finished=True, spec=SPEC)
+        assert [(line["where"], line["status"]) for line in lines] == [("there.py:1", 401)]
+
+
 def claim_of(*lanes: Any) -> Claim:
     return Claim(token=1, now=NOW, more=False, next_due=None, lanes=lanes)
 

@@ -175,3 +175,14 @@ def test_a_time_out_of_the_call_is_told_apart_by_its_class() -> None:
     assert seen == [CallTimeout]
     assert active.failed is not None
     assert active.failed.failure.permanent
+
+
+def test_the_status_of_an_answer_is_known_also_where_the_author_has_another_word_for_it() -> None:
+    request = httpx.Request("GET", "https://far-side.test")
+    refused = httpx.HTTPStatusError("no", request=request, response=httpx.Response(401, request=request))
+    again = Retry("later")
+    again.__cause__ = refused
+    spec = spec_of(lambda change, ctx: None)
+    found = [failed(spec, error) for error in (refused, again, httpx.ConnectError("no"))]
+    assert [each.status for each in found if each is not None] == [401, 401, None]
+    assert [each.hints.get("status", "none") for each in found if each is not None] == [401, 401, "none"]

@@ -64,6 +64,14 @@ def _classify(error: BaseException, now: float) -> Failure:
     return Failure(outage=not UNANSWERED.isdisjoint(names))
 
 
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that ``error``, or one that it was raised from, tells of. Never raises."""
+    try:
+        return next((found[0] for each in _chain(error) if (found := _answer(each)) is not None), None)
+    except Exception:  # noqa: BLE001 - as above
+        return None
+
+
 def _chain(error: BaseException) -> list[BaseException]:
     chain, cause = [error], error.__cause__
     while cause is not None and len(chain) < MOST:

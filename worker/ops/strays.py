@@ -16,7 +16,6 @@ from pydantic_settings import BaseSettings
 from worker.handlers import SHIPPED, configured
 from worker.members import Options as MemberOptions
 from worker.ops.settings_table import rows
-from worker.runtime.overrides import PREFIX as OF_OPTIONS  # of what begins so each is known, or stopped the start
 from worker.settings import Settings
 
 CLOSE: Final = 0.9  # HANDOFF_HUBSPT_TOKEN is to HANDOFF_HUBSPOT_TOKEN; HANDOFF_HUB_TOKEN, which may be meant so, is not
@@ -37,7 +36,7 @@ def strays(variables: Mapping[str, str]) -> Iterator[str]:
         else:
             families[prefix] = f"{name} is off, for {shipped.variable} is not set"
     for variable in sorted(variables):
-        if not variable.startswith("HANDOFF_") or variable.startswith(OF_OPTIONS) or not variables[variable].strip():
+        if not variable.startswith("HANDOFF_") or not variables[variable].strip():
             continue
         if variable in known:
             continue

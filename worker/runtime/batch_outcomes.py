@@ -80,7 +80,7 @@ def _stays(lane: ActiveLane, concluded: Conclusion, written: Settlement, spec: H
         attempt=attempt,
         counted=concluded.counted,
         error=failure.error,
-        where=failure.where,
+        **failure.hints,
         **({} if concluded.blocks else {"retry_in": round(concluded.delay, 3)}),
         also=sum(concluded.letters.count(letter) for letter in ".-+oO") - 1,
     )
@@ -106,7 +106,7 @@ def _apart(lane: ActiveLane, ended: str, spec: HandlerSpec, now: int) -> Settlem
         lane=claimed.lane,
         changes=len(lane.called),
         error=failure.error,
-        where=failure.where,
+        **failure.hints,
     )
     return Settlement(
         lane.token,
@@ -127,7 +127,7 @@ def _dead(lane: ActiveLane, at: int, now: int, spec: HandlerSpec) -> Dead:
         event_id=event_id(lane.claimed.jobs[at]),
         attempts=attempt,
         error=failure.error,
-        where=failure.where,
+        **failure.hints,
     )
     return Dead(attempt, _history(lane, at, now), failure.error, failure.text)
 

@@ -145,7 +145,7 @@ def _after_failure(
             text=failed.text,
             ended=_letters(lane, done, discarded),
         )
-        return _ended(outcome, spec, job, made, where=failed.where)
+        return _ended(outcome, spec, job, made, **failed.hints)
     log.warning(
         "attempt_failed",
         handler=spec.name,
@@ -154,8 +154,8 @@ def _after_failure(
         attempt=attempt,
         counted=counted,
         error=failed.error,
-        where=failed.where,
         retry_in=round(outcome.delay, 3),
+        **failed.hints,
     )
     return Settlement(
         lane.token,
@@ -209,7 +209,7 @@ def history(claimed: ClaimedLane, now: int) -> list[Attempt]:
     ]
 
 
-def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settlement, *, where: str = "") -> Settlement:
+def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settlement, **hints: object) -> Settlement:
     """The settlement of a job that is not tried again, which is said aloud: a person has to look at it."""
     blocks = isinstance(end, Block)
     log.error(
@@ -219,7 +219,7 @@ def _ended(end: GiveUp | Block, spec: HandlerSpec, job: ClaimedJob, made: Settle
         event_id=event_id(job),
         attempts=made.attempts,
         error=made.error,
-        where=where,
+        **hints,
     )
     return replace(made, action=Action.BLOCK if blocks else Action.BURY)
 

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 
 from worker.api import CallTimeout, DeadLetter, Discard, Retry, Signal
-from worker.core.failures import classify
+from worker.core.failures import classify, status_of
 from worker.core.handlers import HandlerSpec
 from worker.core.retry import Failure
 
@@ -28,12 +28,18 @@ log = structlog.get_logger("handoff.runner")
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A failed call: what the decision needs, and what people need to see. ``text`` may quote a person's data: it goes
-    to the dead letters and never to logs; ``where`` is the place in the code."""
+    to the dead letters and never to logs; ``where`` is the place in the code, ``status`` that of an HTTP answer."""
 
     failure: Failure
     error: str
     text: str
     where: str
+    status: int | None = None
+
+    @property
+    def hints(self) -> dict[str, object]:
+        """What a line in the log says of where it came from."""
+        return {"where": self.where} | ({} if self.status is None else {"status": self.status})
 
 
 def failed(spec: HandlerSpec, error: BaseException) -> Failed | None:
@@ -53,7 +59,7 @@ def failed(spec: HandlerSpec, error: BaseException) -> Failed | None:
             failure = Failure(permanent=True)
         case _:
             failure = classify(error, time.time())
-    return Failed(failure, type(error).__name__, _text(error), place(error))
+    return Failed(failure, type(error).__name__, _text(error), place(error), status_of(error))
 
 
 def _asked(spec: HandlerSpec, error: BaseException) -> Signal | None:
