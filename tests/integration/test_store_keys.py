@@ -21,7 +21,7 @@ from worker.store.pages import Window
 from worker.store.rate import RateStore
 from worker.store.replay import Plan, Replays
 
-TEMPORARY = ("seconds", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
+TEMPORARY = ("seconds", "90 days", "dedup window", "HANDOFF_MEMORY", "the rate's own time")
 NASTY = ["", "{}", "{p07}", "}{", "a b", "a:b", "nul\0nul", "\n", "é✓", "*", "[a-z]", "x" * 1024]
 
 

@@ -13,8 +13,13 @@ local function missed_of(key)
     local joint = string.match(job, '^%S+ %S+ %S+ %S+ %S+ %+(.*)$')
     if joint then
       local whose = string.match(lane, '^[^:]*') .. ':' .. cjson.decode(joint)[3]
-      redis.call(letter == 'D' and 'SADD' or 'SREM', key, whose)
-      any = any or letter == 'D'
+      if letter == 'D' then
+        any = true
+        redis.call('SADD', key, whose)
+        redis.call('PEXPIRE', key, 7776000000) -- 90 days after the last one
+      else
+        redis.call('SREM', key, whose)
+      end
     end
   end
   return missed
