@@ -39,7 +39,7 @@ P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first         
 P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
 P:{pNN}:blocked:H      hash   lane -> JSON {why, at, by, error}: a person has to let it on until let on
-P:{pNN}:missed:H       set    "team:prospect" whose change became a dead letter, of a        90 days, or until told
+P:{pNN}:missed:H       set    "team:prospect" whose change became a dead letter, of a      90 days, or until told
                               conflating handler: nothing of them may cancel out
 P:{pNN}:refs           hash   entry id -> its users (lua/users.lua), where over one        until one is left
 P:{pNN}:archive        list   records of released events, oldest first (core/archive.py)   HANDOFF_ARCHIVE_*
