@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from worker.core.archive import Record
@@ -26,7 +26,8 @@ SOON_MS: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class HandlerStory:
-    """What one handler made, or makes, of the event. All None: it had a job once, and how that ended is not known."""
+    """What one handler made, or makes, of the event. All None: it had a job once, and how that ended is not known.
+    ``batch_wait_ms``: so long a batch of it fills."""
 
     name: str
     announced: bool
@@ -34,6 +35,7 @@ class HandlerStory:
     waiting: Waiting | None = None
     dead: DeadLetter | None = None
     end: End | None = None
+    batch_wait_ms: int = 0
 
     @property
     def state(self) -> str:
@@ -123,7 +125,11 @@ def _story(found: Installed, tracer: Tracer, located: Located) -> Story:
     states = controls(found.client, found.settings.prefix, names)
     handlers = []
     for name in names:
-        story = _handler(tracer, located, HandlerStory(name, name in announced, states[name]))
+        story = _handler(
+            tracer,
+            located,
+            HandlerStory(name, name in announced, states[name], batch_wait_ms=_fills_for(announced.get(name, {}))),
+        )
         if record is not None or story.state != "gone":
             handlers.append(story)
     job = record.job if record else next((story.waiting.job for story in handlers if story.waiting), None)
@@ -141,14 +147,14 @@ def _story(found: Installed, tracer: Tracer, located: Located) -> Story:
 
 
 def _handler(tracer: Tracer, located: Located, story: HandlerStory) -> HandlerStory:
-    name, announced, control = story.name, story.announced, story.control
+    name = story.name
     end = tracer.end(located, name)
     if end is not None and end.outcome != "dead":
-        return HandlerStory(name, announced, control, end=end)
+        return replace(story, end=end)
     waiting = tracer.waiting(located, name)
     dead = None if waiting else tracer.dead(located, name, end.at if end else None)
     # A letter that was dropped, or tried again since, leaves how it ended then.
-    return HandlerStory(name, announced, control, waiting, dead, end)
+    return replace(story, waiting=waiting, dead=dead, end=end)
 
 
 def verdict(story: Story) -> str:
@@ -179,6 +185,11 @@ def verdict(story: Story) -> str:
     return "Nothing waits for it: every handler that asked for it has ended its job."
 
 
+def _fills_for(described: Mapping[str, Any]) -> int:
+    """Of a handler as a worker announced it: ms that a batch waits to fill."""
+    return int((described.get("batch_wait") or 0) * 1000)
+
+
 def reason(story: HandlerStory, now: int) -> str:
     """Why a handler's job is still waiting, the most likely cause first."""
     waiting = story.waiting
@@ -207,6 +218,8 @@ def reason(story: HandlerStory, now: int) -> str:
         return f"the next attempt is in {tables.age(waiting.due - now)}{behind}{_tries(waiting)}"
     if not story.announced:
         return f"no worker announces {story.name}: is its module in HANDOFF_HANDLERS?{behind}"
+    if waiting.due is not None and 0 <= now - waiting.due < story.batch_wait_ms:
+        return f"its batch fills for another {tables.age(story.batch_wait_ms - now + waiting.due)} at most{behind}"
     if waiting.due is not None and now - waiting.due > SOON_MS:
         return (
             f"its lane has been due for {tables.age(now - waiting.due)} and no worker took it{behind}{_tries(waiting)}"
