@@ -137,6 +137,13 @@ class Installation:
     def run_process(self, *arguments: str) -> Ran:
         return run_process(*arguments, folder=self.folder, **self.environment)
 
+    def later(self) -> None:
+        """What comes now comes in a later millisecond than what came before: lists are by time, then by partition."""
+        client: Any = self.client
+        before = client.time()
+        while (client.time()[0], client.time()[1] // 1000) <= (before[0], before[1] // 1000):
+            pass
+
     def names(self) -> set[bytes]:
         return set(self.client.scan_iter(match=f"{self.settings.prefix}:*"))
 

@@ -20,9 +20,11 @@ def odd(installation: Installation) -> Installation:
     installation.start("crm")
     installation.deliver("acme", change("acme", 5, prospect="q"), policy=OLD)
     installation.deliver("acme", change("acme", 1, prospect="secret-bio"), policy=OLD)
+    installation.later()
     beta = installation.of("beta")
     beta.append(b"secret not json", team="beta")
     beta.sequence()
+    installation.later()
     gamma = installation.of("gamma")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("worker.store.sequence.read", lambda *_: 1 / 0)

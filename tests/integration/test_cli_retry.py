@@ -22,7 +22,9 @@ def buried(installation: Installation) -> Installation:
     installation.deliver("gamma", change("gamma", 1), route=to("old"))
     for _ in range(2):
         installation.bury("acme")
+        installation.later()
     installation.bury("beta", "mail", error="TimeoutError")
+    installation.later()
     installation.bury("gamma", "old")
     return installation
 
