@@ -1,0 +1,28 @@
+"""``handoff doctor``: is this installation safe to rely on?"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print {safe, findings: [{level, check, what, why, ...}]}.")
+def command(as_json: bool) -> None:
+    """Look for settings, of Handoff and of the servers, that are unsafe; say why, and what to change.
+
+    It changes nothing, and shows no secret. Run it where a worker or an ingress runs, with the same environment: before
+    going live, and after every change.
+
+    Exit code 0: nothing is unsafe, though there may be warnings; 1: something is; 2: a server can't be asked.
+    """
+    from worker.ops import tables
+    from worker.ops.doctor.examining import examine
+    from worker.ops.doctor.findings import document, exit_code
+    from worker.ops.doctor.view import view
+
+    findings = examine()
+    if as_json:
+        click.echo(tables.as_json(document(findings)))
+    else:
+        tables.console().print(view(findings))
+    raise SystemExit(exit_code(findings))
