@@ -163,6 +163,23 @@ class Partition:
         """Everything that is stored, by key, read type by type."""
         return {name: self._value(f"{self.keys.base}:{name}") for name in self.names() if name not in without}
 
+    def remember(self) -> dict[str, tuple[bytes, int]]:
+        """Everything that is stored, as ``forget_since`` takes it."""
+        found = {}
+        for name in self.names():
+            key = f"{self.keys.base}:{name}"
+            left, value = self.client.pttl(key), self.client.dump(key)
+            if value is not None:
+                found[key] = (value, max(0, left))
+        return found
+
+    def forget_since(self, remembered: dict[str, tuple[bytes, int]]) -> None:
+        """What a server does that takes the place of another before it had all of its writes."""
+        for name in self.names():
+            self.client.delete(f"{self.keys.base}:{name}")
+        for key, (value, left) in remembered.items():
+            self.client.restore(key, left, value)
+
     def _value(self, key: str) -> Any:
         kind = self.client.type(key).decode()
         client: Any = self.client

@@ -28,7 +28,7 @@ def url() -> Iterator[str]:
 
 def acquire(url: str) -> None:
     keys = PartitionKeys("t", 0)
-    Scripts(connect(Settings(redis_url=url))).run("acquire", [keys.lease, keys.state, keys.bell], [100, 100])
+    Scripts(connect(Settings(redis_url=url))).run("acquire", [keys.lease, keys.state, keys.bell], [100, 100, 7])
 
 
 def test_nobody_there() -> None:

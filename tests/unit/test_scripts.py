@@ -85,6 +85,6 @@ def test_scripts_are_loaded_again_when_the_server_forgot_them(any_server_url: st
     with client:
         scripts = Scripts(client)
         keys = [f"{prefix}:{{p}}:{name}" for name in ("lease", "state", "bell")]
-        assert scripts.run("acquire", keys, [60_000, 60_000])[0] == 1
+        assert scripts.run("acquire", keys, [60_000, 60_000, 7])[0] == 1
         client.script_flush()
-        assert scripts.run("acquire", keys, [60_000, 60_000]) == [0]
+        assert scripts.run("acquire", keys, [60_000, 60_000, 8]) == [0]

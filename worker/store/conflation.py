@@ -36,7 +36,8 @@ SECONDS: Final = 0.25
 
 @dataclass(slots=True)
 class Found:
-    """A lane as ``claim.lua`` found it: see ``ClaimedLane``. ``texts`` are the claimed jobs."""
+    """A lane as ``claim.lua`` found it: see ``ClaimedLane``. ``texts`` are the claimed jobs, ``writes`` how often we
+    wrote it since."""
 
     lane: str
     attempt: int
@@ -45,6 +46,7 @@ class Found:
     trouble: bytes
     waiting: int
     texts: Sequence[bytes]
+    writes: int = 0
 
 
 class Conflation:
@@ -112,9 +114,10 @@ class Conflation:
                 collapsed = collapse(jobs, tried=tried)
                 if collapsed.vanished and (unsure := self._missed(item.lane, collapsed.vanished)):
                     collapsed = collapse(jobs, tried=tried, unsure=unsure)
-                answer = self._write(token, item.lane, jobs, collapsed.kept, claimed)
+                answer = self._write(token, item, jobs, collapsed.kept, claimed)
                 if answer is None:
                     return True
+                item.writes += 1
                 head = [job for _, job in collapsed.kept]
                 item.waiting, count, attempt = answer
                 if item.waiting == 0:
@@ -139,13 +142,13 @@ class Conflation:
             return found
 
     def _write(
-        self, token: int, lane: str, jobs: Sequence[Waiting], kept: Sequence[tuple[int, Waiting]], claimed: int
+        self, token: int, item: Found, jobs: Sequence[Waiting], kept: Sequence[tuple[int, Waiting]], claimed: int
     ) -> tuple[int, int, int] | None:
         """Jobs in the lane now, claimed ones, and the attempt; None where it is not what was read."""
-        keys, handler = self._keys, self._handler
+        keys, handler, lane = self._keys, self._handler, item.lane
         names = [keys.ready(handler), keys.claims(handler), keys.refs, keys.inbox, keys.ledger, keys.ends]
         last = jobs[-1].text.encode(errors="surrogateescape")
-        words: list[Word] = [self._lease_ms, handler, token, lane, len(jobs), last, claimed]
+        words: list[Word] = [self._lease_ms, handler, token, lane, len(jobs), last, claimed, item.writes]
         for index, job in kept:
             words += (index + 1, "" if job is jobs[index] else job.text.encode(errors="surrogateescape"))
         left, *more = self._scripts.run("conflate", [*names, keys.lane(handler, lane)], words)

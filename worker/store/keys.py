@@ -20,7 +20,7 @@ P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the U
                               --force). Appended by the ingress; an entry stays where
                               it is while it waits, is held, has jobs or dead letters,
                               or is in the archive: a body is stored once.
-P:{pNN}:state          hash   cursor (last entry read), fence (last token given), lateness for ever
+P:{pNN}:state          hash   cursor (last entry read), lateness                           for ever
 P:{pNN}:lease          string the sequencer's fencing token                                seconds
 P:{pNN}:bell           string a doorbell to the sequencer is out, or it is at work         seconds
 P:{pNN}:bell:H         string a doorbell to the runner of handler H is out                 seconds
@@ -36,7 +36,8 @@ P:{pNN}:turns:H        zset   team -> the turn that its next lane gets; :turn, :
 P:{pNN}:rate:H:T       list   calls of handler H granted to team T lately, like rate:{H}   the rate's own time
 P:{pNN}:parked:H       zset   team with no call left -> when its last parked lane is due   the rate's own time
 P:{pNN}:lane:H:L       list   jobs of lane L of handler H, oldest first                    until empty
-P:{pNN}:claims:H       hash   lane -> "token attempts count careful" (lua/claim.lua)       until let go
+P:{pNN}:claims:H       hash   lane -> "token attempts count careful writes"                until let go
+                              (lua/claim.lua)
 P:{pNN}:trouble:H      hash   lane -> JSON list of the failed attempts of its first job    until that job ends
 P:{pNN}:blocked:H      hash   lane -> JSON {why, at, by, error}: a person has to let it on until let on
 P:{pNN}:missed:H       set    "team:prospect" whose change became a dead letter, of a      90 days, or until told

@@ -22,6 +22,7 @@ from worker.store.bodies import fetch
 from worker.store.conflation import Conflation, Found
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts, Word
+from worker.store.tokens import new_token
 
 LEASE_MS: Final = 4000
 """How long a claimed lane is safe without a renewal: the longest that a crash delays it. Renewed every second."""
@@ -139,14 +140,14 @@ class Settlement:
         ended = sum(self.ended.count(letter) for letter in "dxD") if self.ended else self.done + self.discarded
         return ended + (self.action is Action.BURY)
 
-    def words(self) -> list[Word]:
-        """The settlement as ``settle.lua`` takes it."""
+    def words(self, writes: int | None) -> list[Word]:
+        """The settlement as ``settle.lua`` takes it. ``writes``: how often its owner has written the lane, if known."""
         ended, dead, action = self.ended or "d" * self.done + "x" * self.discarded, list(self.dead), self.action
         if action is Action.BURY:
             ended, action = ended + "D", Action.RELEASE
             dead.append(Dead(self.attempts, self.failed, self.error, self.text))
-        words: list[Word] = [self.token, self.lane, ended, action, self.delay_ms, self.attempts]
-        words += (_encode(self.failed), self.error, len(dead))
+        words: list[Word] = [self.token, self.lane, "" if writes is None else writes, ended, action]
+        words += (self.delay_ms, self.attempts, _encode(self.failed), self.error, len(dead))
         for letter in dead:
             words += (letter.attempts, _encode(letter.failed), letter.error, letter.text)
         return words
@@ -174,7 +175,7 @@ class LaneStore:
         self._terms = [MOST_BYTES, int(wide), *team_rate]
         ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
         lanes = keys.lane(handler, "")
-        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), keys.state, lanes, keys.blocked(handler)]
+        self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), lanes, keys.blocked(handler)]
         self._claim_keys += [keys.turns(handler), keys.team_rate(handler, ""), keys.parked(handler)]
         self._fill_keys = [ready, keys.runner_bell(handler), lanes]
         self._inbox = keys.inbox
@@ -182,6 +183,7 @@ class LaneStore:
         self._settle_keys += [keys.blocked(handler), keys.ends, lanes, keys.missed(handler)]
         self._renew_keys = [ready, claims]
         self._conflation = Conflation(client, scripts, keys, handler, LEASE_MS) if conflate else None
+        self._writes: dict[tuple[int, str], int] = {}  # (token, lane) that we claimed -> how often we wrote it since
 
     def fill(self, jobs: int, wait_ms: int) -> int:
         """How many ms longer to wait for ``jobs`` jobs to be ready; 0 when they are, or ``wait_ms`` are over."""
@@ -189,13 +191,15 @@ class LaneStore:
 
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
         """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
-        token, now, more, next_due, *found = self._scripts.run(
-            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms]
+        token = new_token()
+        now, more, next_due, *found = self._scripts.run(
+            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms, token]
         )
         lanes_found = [
             Found(lane.decode(), attempt, bool(how & 1), bool(how & 2), trouble, waiting, texts)
             for lane, attempt, how, trouble, waiting, *texts in found
         ]
+        self._writes |= {(token, item.lane): 0 for item in lanes_found}
         kept = lanes_found if self._conflation is None else self._compacted(token, lanes_found)
         return Claim(
             token=token,
@@ -210,6 +214,10 @@ class LaneStore:
         """The lanes to go on with; no body was fetched yet, so none of an absorbed job ever is."""
         assert self._conflation is not None
         ready, late = self._conflation.compact(token, found)
+        for item in found:
+            self._writes[token, item.lane] = item.writes
+        for name in {item.lane for item in found} - {item.lane for item in (*ready, *late)}:
+            del self._writes[token, name]
         if late:
             self.settle(
                 [
@@ -239,11 +247,18 @@ class LaneStore:
         ]
 
     def settle(self, settlements: Sequence[Settlement]) -> Mapping[str, bool]:
-        """Write outcomes. For each lane that was still ours: whether it has jobs left; the lost ones are missing."""
+        """Write outcomes. For each lane that was still ours: whether it has jobs left; the lost ones are missing.
+
+        Lost is also a lane of which the server does not know what we wrote last (lua/settle.lua).
+        """
         words: list[Word] = [LEASE_MS, self._handler]
         for item in settlements:
-            words += item.words()
+            words += item.words(self._writes.get((item.token, item.lane)))
         answers = self._scripts.run("settle", self._settle_keys, words)
+        for item, answer in zip(settlements, answers, strict=True):
+            written = self._writes.pop((item.token, item.lane), None)
+            if written is not None and answer >= 0 and item.action is Action.HOLD:
+                self._writes[item.token, item.lane] = written + 1
         return {item.lane: bool(answer) for item, answer in zip(settlements, answers, strict=True) if answer >= 0}
 
     def renew(self, lanes: Iterable[tuple[int, str]]) -> list[str]:

@@ -46,6 +46,7 @@ from worker.store.records import (
     encode_team,
 )
 from worker.store.scripts import Code, Scripts, Word, owned
+from worker.store.tokens import new_token
 from worker.store.writes import Writes
 
 LEASE_MS: Final = 3000
@@ -64,7 +65,8 @@ thousand events, and a batch that outlasts the lease is work for nothing, for ev
 
 @dataclass(slots=True)
 class Lease:
-    """A sequencer's hold on its partition. ``cursor`` is the last entry that was read and committed."""
+    """A sequencer's hold on its partition. ``cursor`` is the last entry that was read and committed. ``token`` is
+    another one after each commit, and so names the state that the next one builds on (lua/commit.lua)."""
 
     token: int
     cursor: str
@@ -93,10 +95,11 @@ class SequenceStore:
     def acquire(self) -> Lease | None:
         """The lease with a new token, or None when another process has it."""
         keys = self._keys
-        answer = self._scripts.run("acquire", [keys.lease, keys.state, keys.bell], [LEASE_MS, BELL_LIFE_MS])
+        token = new_token()
+        answer = self._scripts.run("acquire", [keys.lease, keys.state, keys.bell], [LEASE_MS, BELL_LIFE_MS, token])
         if answer[0] == Code.BUSY:
             return None
-        token, cursor, lateness = answer
+        _, cursor, lateness = answer
         return Lease(token, cursor.decode(), decode_lateness(lateness))
 
     def read(self, lease: Lease, count: int, most_bytes: int = BATCH_BYTES) -> Batch:
@@ -185,13 +188,17 @@ class SequenceStore:
         self._write_ledger(writes, plan, dispatched, len(entries))
         writes.add("HSET", self._keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
 
-        keys = self._keys
+        keys, token = self._keys, new_token()
         answer = self._scripts.run(
             "commit",
-            [keys.lease, *(keys.runner_bell(handler) for handler in bells), *writes.keys],
-            [lease.token, LEASE_MS, BELL_LIFE_MS, len(bells), *writes.words(len(bells) + 1)],
+            [keys.lease, keys.inbox, *(keys.runner_bell(handler) for handler in bells), *writes.keys],
+            [
+                *(lease.token, LEASE_MS, BELL_LIFE_MS, len(bells), entries[-1] if entries else "", token),
+                *writes.words(len(bells) + 2),
+            ],
         )
         owned(answer[0], f"partition {keys.partition}")
+        lease.token = token
         lease.cursor = cursor
         return Committed([handler for handler, ring in zip(bells, answer[1:], strict=True) if ring])
 

@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Claim ready lanes of one handler: whoever holds a lane's token may run its first jobs.
 --
--- KEYS  1 ready   2 claims   3 trouble   4 bell   5 state
---       6 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key   7 blocked
---       8 turns   9 prefix of the teams' rates   10 parked
+-- KEYS  1 ready   2 claims   3 trouble   4 bell
+--       5 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key   6 blocked
+--       7 turns   8 prefix of the teams' rates   9 parked
 -- ARGV  1 lease ms   2 most lanes   3 most jobs   4 most jobs of a lane   5 most bytes of bodies
 --       6 wide: 1 if a team may have many lanes, else 0   7 calls of each team   8 in a stretch of so many ms (0 calls: any)
--- Returns  {token, now, more, next, lane...}
+--       9 token, one that nobody ever had (store/tokens.py)
+-- Returns  {now, more, next, lane...}
 --          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
 --          lane   {name, attempt, crashed (1) + careful (2), trouble, jobs in the lane, job, job, ...}
 --
@@ -32,15 +33,16 @@
 -- crash is known to be its first job's, and repeats no other. Such a lane is careful, and claimed without others. The
 -- crash of a claim of many lanes costs no attempt: most of them were only waiting behind the one that was to blame.
 -- claims holds "token attempts count careful": who has the lane (0: nobody), how often its first job was tried, how many
--- jobs are claimed, and how many still have to come one by one.
+-- jobs are claimed, and how many still have to come one by one; and a fifth number, from its owner's first write on: how
+-- many it made (settle.lua).
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('DEL', KEYS[4])
-local token = redis.call('HINCRBY', KEYS[5], 'fence', 1)
+local token = ARGV[9]
 local jobs_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[5])
-local result = {token, now, 0, ''}
+local result = {now, 0, ''}
 local wide, calls, stretch = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
-local blocks = redis.call('EXISTS', KEYS[7]) == 1
+local blocks = redis.call('EXISTS', KEYS[6]) == 1
 local TIMES, SIFTED, TAGGED = 1e12, 256, 2000
 --#include grants
 
@@ -51,10 +53,10 @@ end
 -- Give tags to lanes that are due by their time.
 local function tag()
   local fresh = redis.call('ZRANGEBYSCORE', KEYS[1], TIMES, now, 'LIMIT', 0, TAGGED)
-  local served, nexts, words = tonumber(redis.call('ZSCORE', KEYS[8], ':turn') or 0), {}, {}
+  local served, nexts, words = tonumber(redis.call('ZSCORE', KEYS[7], ':turn') or 0), {}, {}
   for _, lane in ipairs(fresh) do
     local team = team_of(lane)
-    local start = nexts[team] or math.max(served, tonumber(redis.call('ZSCORE', KEYS[8], team) or 0))
+    local start = nexts[team] or math.max(served, tonumber(redis.call('ZSCORE', KEYS[7], team) or 0))
     nexts[team] = start + 1
     words[#words + 1] = start
     words[#words + 1] = lane
@@ -63,7 +65,7 @@ local function tag()
     redis.call('ZADD', KEYS[1], unpack(words, from, math.min(from + 999, #words)))
   end
   for team, start in pairs(nexts) do
-    redis.call('ZADD', KEYS[8], start, team)
+    redis.call('ZADD', KEYS[7], start, team)
   end
 end
 
@@ -72,18 +74,18 @@ local function calls_left(lane)
   if calls == 0 then
     return math.huge
   end
-  return calls - Grants.used(KEYS[9] .. team_of(lane), stretch, now)
+  return calls - Grants.used(KEYS[8] .. team_of(lane), stretch, now)
 end
 
 -- A lane of a team that has none left waits for one.
 local function park(lane)
   local team = team_of(lane)
-  local due = now + Grants.wait(KEYS[9] .. team, stretch, now, calls, 1)
+  local due = now + Grants.wait(KEYS[8] .. team, stretch, now, calls, 1)
   if wide then
-    local last = tonumber(redis.call('ZSCORE', KEYS[10], team) or 0)
+    local last = tonumber(redis.call('ZSCORE', KEYS[9], team) or 0)
     due = math.max(due, last + stretch / calls)
-    redis.call('ZADD', KEYS[10], due, team)
-    redis.call('PEXPIREAT', KEYS[10], math.ceil(redis.call('ZRANGE', KEYS[10], -1, -1, 'WITHSCORES')[2]) + 1)
+    redis.call('ZADD', KEYS[9], due, team)
+    redis.call('PEXPIREAT', KEYS[9], math.ceil(redis.call('ZRANGE', KEYS[9], -1, -1, 'WITHSCORES')[2]) + 1)
   end
   redis.call('ZADD', KEYS[1], math.ceil(due), lane)
 end
@@ -103,7 +105,7 @@ local function sift()
         return lanes
       end
       left[team] = left[team] or calls_left(lane)
-      if blocks and redis.call('HEXISTS', KEYS[7], lane) == 1 then
+      if blocks and redis.call('HEXISTS', KEYS[6], lane) == 1 then
         redis.call('ZADD', KEYS[1], '+inf', lane)
       elseif left[team] <= 0 then
         park(lane)
@@ -123,10 +125,10 @@ end
 if wide then
   tag()
 else
-  redis.call('DEL', KEYS[8])
+  redis.call('DEL', KEYS[7])
 end
 if calls > 0 then
-  redis.call('ZREMRANGEBYSCORE', KEYS[10], '-inf', now)
+  redis.call('ZREMRANGEBYSCORE', KEYS[9], '-inf', now)
 end
 local served = nil
 for _, lane in ipairs(sift()) do
@@ -149,10 +151,10 @@ for _, lane in ipairs(sift()) do
   if claim then
     most = 1
   end
-  if careful > 0 and #result > 4 then
+  if careful > 0 and #result > 3 then
     most = 0
   end
-  local jobs = most > 0 and redis.call('LRANGE', KEYS[6] .. lane, 0, most - 1) or {}
+  local jobs = most > 0 and redis.call('LRANGE', KEYS[5] .. lane, 0, most - 1) or {}
   local count = 0
   local found = {lane, 0, crashed + (careful > 0 and 2 or 0), claim and redis.call('HGET', KEYS[3], lane) or '', 0}
   for _, job in ipairs(jobs) do
@@ -171,9 +173,9 @@ for _, lane in ipairs(sift()) do
     if count == 1 then
       attempts = attempts + 1
     end
-    found[2], found[5] = attempts, redis.call('LLEN', KEYS[6] .. lane)
+    found[2], found[5] = attempts, redis.call('LLEN', KEYS[5] .. lane)
     if calls > 0 then
-      Grants.add(KEYS[9] .. team_of(lane), stretch, now, count)
+      Grants.add(KEYS[8] .. team_of(lane), stretch, now, count)
     end
     if wide then
       served = tonumber(redis.call('ZSCORE', KEYS[1], lane))
@@ -187,16 +189,16 @@ end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 if wide then
   if not first[2] or tonumber(first[2]) >= TIMES then
-    redis.call('DEL', KEYS[8]) -- nobody waits for a turn
+    redis.call('DEL', KEYS[7]) -- nobody waits for a turn
   else
     served = served and served < TIMES and served or 0
-    redis.call('ZADD', KEYS[8], 'GT', served, ':turn')
-    redis.call('ZREMRANGEBYSCORE', KEYS[8], '-inf', '(' .. string.format('%.0f', served))
-    redis.call('ZADD', KEYS[8], now, ':at')
+    redis.call('ZADD', KEYS[7], 'GT', served, ':turn')
+    redis.call('ZREMRANGEBYSCORE', KEYS[7], '-inf', '(' .. string.format('%.0f', served))
+    redis.call('ZADD', KEYS[7], now, ':at')
   end
 end
 if first[2] and first[2] ~= 'inf' then
-  result[3] = tonumber(first[2]) <= now and 1 or 0
-  result[4] = first[2]
+  result[2] = tonumber(first[2]) <= now and 1 or 0
+  result[3] = first[2]
 end
 return result

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 ready   2 claims   3 refs   4 inbox   5 ledger   6 ends   7 the lane's list
 -- ARGV  1 lease ms   2 handler   3 token   4 lane   5 jobs that were read, from the head   6 the last of those
---       7 most jobs to claim of what is left
+--       7 most jobs to claim of what is left   8 writes (settle.lua)
 --       then for each job that is left, in order: its place among those read (from 1), and its text ('': as it was)
 -- Returns  {left, claimed, attempt}   OK: jobs in the lane now; how many of them are claimed; ClaimedLane's attempt
 --          {-1}                       LEASE_LOST: nothing was written
@@ -13,8 +13,10 @@
 -- that is empty now is let go. The lease begins anew. A body leaves the inbox with its last user.
 --#include users
 local lane, key = ARGV[4], KEYS[7]
-local holder, tried, claimed, careful = string.match(redis.call('HGET', KEYS[2], lane) or '', '^(%d+) (%d+) (%d+) (%d+)')
-if holder ~= ARGV[3] then
+local claim = redis.call('HGET', KEYS[2], lane) or ''
+local holder, tried, claimed, careful, writes = string.match(claim, '^(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
+writes = tonumber(writes) or 0
+if holder ~= ARGV[3] or writes ~= tonumber(ARGV[8]) then
   return {-1}
 end
 local read = tonumber(ARGV[5])
@@ -26,7 +28,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local jobs = redis.call('LPOP', key, read)
 local stays, backwards = {}, {}
-for at = #ARGV - 1, 8, -2 do
+for at = #ARGV - 1, 9, -2 do
   local place, text = tonumber(ARGV[at]), ARGV[at + 1]
   stays[place] = true
   backwards[#backwards + 1] = text == '' and jobs[place] or text
@@ -74,6 +76,6 @@ if ARGV[7] ~= '1' then
   claimed = math.max(1, math.min(ARGV[7], #backwards))
   tried = claimed == 1 and 1 or 0
 end
-redis.call('HSET', KEYS[2], lane, holder .. ' ' .. tried .. ' ' .. claimed .. ' ' .. careful)
+redis.call('HSET', KEYS[2], lane, table.concat({holder, tried, claimed, careful, writes + 1}, ' '))
 redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
 return {left, tonumber(claimed), tonumber(tried)}

@@ -4,7 +4,7 @@
 -- KEYS  1 ready   2 claims   3 trouble   4 refs   5 inbox   6 ledger   7 dead   8 blocked   9 ends
 --       10 prefix of the handler's lane keys (same hash tag)   11 missed
 -- ARGV  1 lease ms   2 handler
---       then per lane: token, lane, ended, action, delay ms, attempts, trouble, error class, number of dead letters,
+--       then per lane: token, lane, writes, ended, action, delay ms, attempts, trouble, error class, number of dead letters,
 --       and for each of those: attempts, trouble, error class, error text
 --       ended has a letter for each job from the head of the lane:
 --         d  done   x  discarded   D  given up: to the dead letters   .  it stays, before all that has no letter
@@ -19,6 +19,10 @@
 --                  by one, as after a crash (claim.lua); attempts and trouble are those of its first job
 --         block    its first job ran out of attempts; nothing of the lane is due until a person says so
 -- Returns  one word per lane:   1 OK, it has jobs   0 DONE, it is empty now   -1 LEASE_LOST, nothing was written for it
+--
+-- writes is how often its owner has written this lane since it claimed it ('': it does not know). A server that took the
+-- place of another may lack the last of those writes, and the jobs at the lane's head are others then than its owner
+-- thinks: it has lost the lane.
 --
 -- A body leaves the inbox with its last user. All of a lane's outcome is written here or none of it.
 --#include users
@@ -72,13 +76,14 @@ end
 local result = {}
 local at = 3
 while at <= #ARGV do
-  local token, lane, ended, action = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local delay, attempts, trouble, error = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-  local dead = at + 9
-  at = dead + 4 * ARGV[at + 8]
+  local token, lane, expected, ended, action = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+  local delay, attempts, trouble, error = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+  local dead = at + 10
+  at = dead + 4 * ARGV[at + 9]
   local claim = redis.call('HGET', KEYS[2], lane)
-  local holder, tried, count, careful = string.match(claim or '', '^(%d+) (%d+) (%d+) (%d+)')
-  if holder ~= token then
+  local holder, tried, count, careful, writes = string.match(claim or '', '^(%d+) (%d+) (%d+) (%d+) ?(%d*)$')
+  writes = tonumber(writes) or 0
+  if holder ~= token or (expected ~= '' and writes ~= tonumber(expected)) then
     result[#result + 1] = -1
   else
     local key = KEYS[10] .. lane
@@ -109,7 +114,8 @@ while at <= #ARGV do
     careful = math.max(0, careful - gone)
     if action == 'hold' then
       local claimed = count - gone
-      redis.call('HSET', KEYS[2], lane, token .. ' ' .. (claimed == 1 and 1 or 0) .. ' ' .. claimed .. ' ' .. careful)
+      local numbers = {token, claimed == 1 and 1 or 0, claimed, careful, writes + 1}
+      redis.call('HSET', KEYS[2], lane, table.concat(numbers, ' '))
       redis.call('ZADD', KEYS[1], now + ARGV[1], lane)
     elseif left == 0 then
       redis.call('ZREM', KEYS[1], lane)
