@@ -49,6 +49,11 @@ class Metrics:
             ["outcome"],
             registry=registry,
         )
+        self.cut = Counter(
+            "handoff_ingress_connections_cut",
+            "Connections that were idle or slow, and cut because too many were open to leave room for deliveries.",
+            registry=registry,
+        )
         self.in_flight = Gauge("handoff_ingress_in_flight", "Requests being answered now.", registry=registry)
         self.backlog = Gauge(
             "handoff_ingress_backlog",

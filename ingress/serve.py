@@ -21,6 +21,7 @@ from granian.http import HTTP1Settings
 from granian.server.embed import Server
 
 from ingress.app import App
+from ingress.connections import Connections, allowed
 from ingress.intake import Intake
 from ingress.metrics import Metrics
 from ingress.monitor import Monitor
@@ -31,7 +32,7 @@ from worker.settings import Settings
 from worker.store.client import connect_async
 
 BACKLOG: Final = 2048  # connections that the kernel holds until they are accepted
-CONNECTIONS: Final = 4096  # served at a time
+HEAD: Final = 16 * 1024  # bytes that a request's head may have; anybody may send one, so thousands must find room
 IDLE: Final = 75_000  # milliseconds for a request's head to arrive; more than the 60 s that load balancers keep theirs
 GRACE: Final = 5.0  # seconds for the requests under way
 LAST_BELLS: Final = 1.0  # seconds
@@ -56,15 +57,17 @@ async def serve(settings: Settings) -> None:
     client = connect_async(settings, timeout=None, connections=2)
     intake = Intake(client, metrics, ringer.ring)
     monitor = Monitor(settings, intake)
-    app = App(settings, Receiver(settings, intake, monitor, metrics), monitor, metrics)
+    connections = Connections(allowed(), metrics)
+    app = App(settings, Receiver(settings, intake, monitor, metrics), monitor, metrics, connections)
     await monitor.look()  # wrong partitions stop the start here; a server that is away does not
     if monitor.wrong_settings.done():
         raise monitor.wrong_settings.result()
 
     ringer.start()
-    server = _server(app, host, port)
+    server = _server(app, host, port, connections.most)
     serving = loop.create_task(server.serve())
     watching = loop.create_task(monitor.run())
+    guarding = loop.create_task(connections.run(port))
     stopped = loop.create_task(stop.wait())
     log.info("listening", address=_address(host, port), ready=monitor.trouble is None)
     await asyncio.wait({serving, watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -73,6 +76,7 @@ async def serve(settings: Settings) -> None:
     app.stopping = True
     server.stop()  # type: ignore[no-untyped-call]
     done, _ = await asyncio.wait({serving}, timeout=GRACE)
+    guarding.cancel()
     await intake.drain()
     await asyncio.to_thread(ringer.stop, LAST_BELLS)
     await client.aclose()
@@ -120,17 +124,17 @@ _BIND_PROBLEMS: Final = {
 }
 
 
-def _server(app: App, host: str, port: int) -> Server:
+def _server(app: App, host: str, port: int, connections: int) -> Server:
     return Server(
         app,
         host,
         port,
         interface=Interfaces.RSGI,
         http=HTTPModes.http1,
-        http1_settings=HTTP1Settings(header_read_timeout=IDLE),
+        http1_settings=HTTP1Settings(header_read_timeout=IDLE, max_buffer_size=HEAD),
         websockets=False,
         backlog=BACKLOG,
-        backpressure=CONNECTIONS,
+        backpressure=connections,
         log_enabled=False,
     )
 
