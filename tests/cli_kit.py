@@ -20,6 +20,7 @@ from unittest import mock
 import redis
 from click.testing import CliRunner
 
+from tests import access
 from tests.store_kit import AT_ONCE, Partition, to
 from worker.core.dispatch import Route
 from worker.core.handlers import define
@@ -96,7 +97,8 @@ class Installation:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"HANDOFF_REDIS_URL": self.settings.redis_url, "HANDOFF_PREFIX": self.settings.prefix}
+        url = access.as_user(self.settings.redis_url, "operator")
+        return {"HANDOFF_REDIS_URL": url, "HANDOFF_PREFIX": self.settings.prefix}
 
     def start(self, *handlers: str, sweeping: bool = True) -> None:
         """What a worker does when it starts."""

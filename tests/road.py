@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import redis
 
-from tests import processes, servers
+from tests import access, processes, servers
 from tests.processes import Process, until
 from worker.settings import Settings
 from worker.store import installation, ledger
@@ -44,10 +44,15 @@ class Road:
     def now(self) -> int:
         return int(time.time())
 
+    def environment_of(self, role: str) -> dict[str, str]:
+        """The environment of a process whose user of the server is another than that of the command line."""
+        url = self.environment["HANDOFF_REDIS_URL"]
+        return self.environment | {"HANDOFF_REDIS_URL": access.as_user(url, role)}
+
     def start_worker(self, *options: str) -> Process:
         """A Celery worker; its children go with it, however it ends."""
         command = processes.python("celery", "-A", "worker", *WORKER, *options)
-        process = processes.start(command, self.environment, self.folder)
+        process = processes.start(command, self.environment_of("worker"), self.folder)
         self.workers.append(process)
         return process
 
@@ -84,13 +89,20 @@ class Road:
 
 
 @contextmanager
-def running_road(folder: Path, *, handlers: str, workers: int = 1, **settings: str) -> Iterator[Road]:
-    """Start everything on a server of its own; ``settings`` are further ``HANDOFF_`` variables, lower case."""
+def running_road(
+    folder: Path, *, handlers: str, workers: int = 1, kind: str = "valkey", **settings: str
+) -> Iterator[Road]:
+    """Start everything on a server of its own; ``settings`` are further ``HANDOFF_`` variables, lower case.
+
+    Each kind of process is a user of its own there, with the rights of deploy/users.acl and no others. The handlers of
+    the tests write where those have no right to, by ``TESTS_REDIS_URL``.
+    """
     with ExitStack() as stack:
-        redis_url = stack.enter_context(servers.running("valkey"))
+        redis_url = stack.enter_context(servers.running(kind, locked=True))
         port = servers.free_port()
         environment = {
-            "HANDOFF_REDIS_URL": redis_url,
+            "HANDOFF_REDIS_URL": access.as_user(redis_url, "operator"),
+            "TESTS_REDIS_URL": redis_url,
             "HANDOFF_WEBHOOK_SECRET": SECRET,
             "HANDOFF_BIND": f"127.0.0.1:{port}",
             "HANDOFF_HANDLERS": handlers,
@@ -102,7 +114,9 @@ def running_road(folder: Path, *, handlers: str, workers: int = 1, **settings: s
         url = f"http://127.0.0.1:{port}"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=10, verify=False))
         road = Road(url, Settings(redis_url=redis_url), folder, environment, client, http)
-        ingress = stack.enter_context(processes.running(processes.python("ingress"), environment, folder))
+        ingress = stack.enter_context(
+            processes.running(processes.python("ingress"), road.environment_of("ingress"), folder)
+        )
         until(lambda: _ready(http), "the ingress is ready")
         try:
             for _ in range(workers):

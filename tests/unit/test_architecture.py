@@ -15,7 +15,8 @@ OURS = ("worker", "ingress")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.errors": (),
     "worker.settings": ("worker.errors",),
-    "worker.doorbell": ("worker.errors", "worker.settings"),
+    "worker.broker": (),
+    "worker.doorbell": ("worker.errors", "worker.settings", "worker.broker"),
     "worker.core": ("worker.core", "worker.errors"),
     "worker.api": ("worker.core", "worker.errors"),
     "=worker": ("worker.api", "worker.core"),
@@ -26,6 +27,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "worker.core",
         "worker.api",
         "worker.doorbell",
+        "worker.broker",
         "worker.settings",
         "worker.errors",
         "=worker.handlers",

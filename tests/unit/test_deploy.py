@@ -32,7 +32,8 @@ UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
 SETTINGS = {row.name for row in rows()}
 with importing():
     SHIPPED_SETTINGS = {row.name for name in shipped_names() for row in shipped_rows(name)}
-REQUIRED = {"HANDOFF_WEBHOOK_SECRET", "VALKEY_PASSWORD"}
+PASSWORDS = {f"VALKEY_{role}_PASSWORD" for role in ("INGRESS", "WORKER", "OPERATOR")}
+REQUIRED = {"HANDOFF_WEBHOOK_SECRET"} | PASSWORDS
 WORKER = "-A worker worker --without-gossip --without-mingle --without-heartbeat --loglevel INFO -c 2"
 
 
@@ -57,7 +58,7 @@ def test_every_setting_that_deploy_names_exists(path: Path) -> None:
 def test_the_example_has_every_setting_and_only_the_required_ones_uncommented() -> None:
     """Of a handler that comes with Handoff: what puts it on. ``handoff settings NAME`` has the rest."""
     on = {shipped.variable for shipped in SHIPPED.values()}
-    assert EXAMPLE.keys() - SHIPPED_SETTINGS == SETTINGS | {"VALKEY_PASSWORD"}
+    assert EXAMPLE.keys() - SHIPPED_SETTINGS == SETTINGS | PASSWORDS
     assert on <= EXAMPLE.keys()
     assert {name for name, (_, commented) in EXAMPLE.items() if not commented} == REQUIRED
 
@@ -196,6 +197,15 @@ def test_workers_are_started_and_stopped_as_measured() -> None:
     assert " ".join(worker["command"]) == f"celery {WORKER}"
     assert worker["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
     assert worker["stop_grace_period"] == "60s"
+
+
+@pytest.mark.parametrize("name", ["ingress", "worker", "handoff"])
+def test_a_container_gets_no_password_but_its_own(name: str) -> None:
+    """All of .env is in its environment, but for what is said here."""
+    told = SERVICES[name]["environment"]
+    own = "operator" if name == "handoff" else name
+    assert {variable for variable in PASSWORDS if told.get(variable) != ""} == set()
+    assert told["HANDOFF_REDIS_URL"] == f"redis://handoff-{own}:${{VALKEY_{own.upper()}_PASSWORD}}@valkey:6379/0"
 
 
 def test_the_server_is_reached_by_the_services_alone() -> None:

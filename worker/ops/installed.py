@@ -11,7 +11,7 @@ import redis
 from worker.errors import StoreError, StoreUnavailable
 from worker.ops.command_settings import command_settings
 from worker.settings import Settings
-from worker.store.client import COMMAND_TIMEOUT, connect, describe, unavailable_as_error
+from worker.store.client import COMMAND_TIMEOUT, RIGHTS, connect, describe, lacks_right, unavailable_as_error
 from worker.store.installation import stored_partitions
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts
@@ -58,8 +58,8 @@ def named() -> Iterator[None]:
         text = str(error)
         if isinstance(error.__cause__, redis.exceptions.AuthenticationError):
             text = "the state server refuses the user or password in it (or wants one that it lacks)"
-        elif isinstance(error.__cause__, redis.exceptions.NoPermissionError):
-            text = f"its user may not do this: {describe(error.__cause__)}"
+        elif (cause := error.__cause__) is not None and lacks_right(cause):
+            text = f"its user may not do this: {describe(cause)} ({RIGHTS})"
         raise StoreUnavailable(f"HANDOFF_REDIS_URL: {text}") from None
     except redis.exceptions.InvalidResponse:
         raise StoreError("HANDOFF_REDIS_URL: what answers there is not Redis or Valkey") from None

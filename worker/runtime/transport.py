@@ -27,6 +27,8 @@ import structlog
 from kombu.transport.virtual import Message
 from kombu.utils.json import dumps
 
+from worker import broker
+
 _PUSH: Final = "#!lua flags=allow-oom\nreturn redis.call('LPUSH', KEYS[1], ARGV[1])"
 _PATH: Final = f"{__name__}:GuardedTransport"
 
@@ -44,7 +46,7 @@ class WholeMessage(Message):
         channel.whole = True
 
 
-class GuardedChannel(kombu.transport.redis.Channel):
+class GuardedChannel(broker.Channel):
     """A channel that knows when its connection is gone, and lets no element of a queue end it."""
 
     Message = WholeMessage
@@ -72,7 +74,7 @@ class GuardedChannel(kombu.transport.redis.Channel):
     def _connparams(self, asynchronous: bool = False) -> Any:
         if self.connection is None or self.connection.client is None:
             raise redis.exceptions.ConnectionError("channel of a lost broker connection")
-        return super()._connparams(asynchronous=asynchronous)  # type: ignore[no-untyped-call]
+        return super()._connparams(asynchronous=asynchronous)
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import hiredis
 import redis
@@ -36,6 +36,7 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
             **_socket_options(settings),
             retry=Retry(NoBackoff(), 0),
             client_name="handoff",
+            driver_info=None,  # CLIENT SETINFO is one more right to give, and none that Redis 7.0 knows
             command_packer=_Packer(),
         )
     except ValueError as error:
@@ -63,6 +64,7 @@ def connect_async(
             **_socket_options(settings),
             retry=AsyncRetry(NoBackoff(), 0),
             client_name="handoff",
+            driver_info=None,
         )
     except ValueError as error:
         raise _malformed(error) from None
@@ -99,9 +101,21 @@ def unavailable_as_error() -> Iterator[None]:
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
         raise StoreUnavailable(f"the state server does not answer: {describe(error)}") from error
     except redis.exceptions.ResponseError as error:
+        if lacks_right(error):
+            raise StoreUnavailable(f"the state server refuses: {describe(error)} ({RIGHTS})") from error
         if isinstance(error, _FOR_NOW) or str(error).startswith(_FOR_NOW_WORDS):
             raise StoreUnavailable(f"the state server refuses: {describe(error)}") from error
         raise
+
+
+RIGHTS: Final = "deploy/users.acl has the commands and keys that each user needs"
+
+
+def lacks_right(error: BaseException | None) -> bool:
+    """Whether the server's user may not do what was asked: a command, or on that key; a script's, too."""
+    return isinstance(error, redis.exceptions.NoPermissionError) or (
+        isinstance(error, redis.exceptions.ResponseError) and "NOPERM" in str(error)
+    )
 
 
 def describe(error: BaseException) -> str:
