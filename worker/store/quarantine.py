@@ -117,7 +117,7 @@ def requeue(scripts: Scripts, keys: PartitionKeys, deliveries: Sequence[Quaranti
 def drop_quarantined(client: redis.Redis, keys: PartitionKeys, deliveries: Sequence[Quarantined]) -> list[bool]:
     """Forget deliveries of one partition: whether each was still there. Raises ``StoreUnavailable``."""
     with unavailable_as_error():
-        pipe = client.pipeline(transaction=False)
+        pipe = client.pipeline(transaction=True)
         for found in deliveries:
             pipe.xdel(keys.quarantine, found.entry)
         return [bool(answer) for answer in pipe.execute()]

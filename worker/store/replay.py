@@ -209,13 +209,25 @@ class Replays:
         return {name.decode(): _decode_plan(text) for name, text in sorted(stored.items())}
 
     def forget(self, plan_id: str) -> None:
-        """It is finished, or will not be gone on with."""
+        """It is finished, or will not be gone on with.
+
+        The plan goes first: a plan without its positions, were the process to end here, would be gone on with from the
+        beginning, and everything given again. Positions without a plan are taken away by whoever forgets next.
+        """
         with unavailable_as_error():
+            self._client.hdel(self._key, plan_id)
             pipe = self._client.pipeline(transaction=False)
             for archive in self._archives:
-                pipe.hdel(archive.keys.replays, plan_id)
+                pipe.hgetall(archive.keys.replays)
+            # Positions are read before the plans: of a replay that begins meanwhile the plan is there first.
+            positions = pipe.execute()
+            client: Any = self._client
+            plans = set(client.hgetall(self._key))
+            pipe = self._client.pipeline(transaction=False)
+            for archive, names in zip(self._archives, positions, strict=True):
+                if stray := set(names) - plans:
+                    pipe.hdel(archive.keys.replays, *stray)
             pipe.execute()
-            self._client.hdel(self._key, plan_id)
 
 
 def _event(answer: Any) -> Envelope | None:
