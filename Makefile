@@ -9,7 +9,7 @@ STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock setup
+.PHONY: help run test crash lint bench lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,6 +21,11 @@ run: $(STAMP) ## start everything here (server, ingress, worker), send sample ev
 # one that dies is not replaced, for xdist would wait for ever. ARGS="-n0" is one process.
 test: $(STAMP) ## run every test; ARGS="-k name" for some
 	@$(BIN)/python -m pytest -n2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
+
+# The short form of it is part of `make test`.
+crash: $(STAMP) ## kill a process at every named point in turn, each time it comes to it; some minutes
+	@CRASH_EVERY=1 $(BIN)/python -m pytest -n2 --dist=loadfile tests/unit/test_crash_points.py \
+		$(wildcard tests/integration/test_crash_*.py) $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check --quiet
