@@ -70,8 +70,11 @@ class Ingress:
 
 
 @contextmanager
-def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: str) -> Iterator[Ingress]:
-    """A running ingress. ``wait`` is the page that must answer 200 first; settings are named without ``HANDOFF_``."""
+def ingress(
+    redis_url: str, prefix: str, *, wait: str = "/readyz", before: Sequence[str] = (), **settings: str
+) -> Iterator[Ingress]:
+    """A running ingress. ``wait`` is the page that must answer 200 first; settings are named without ``HANDOFF_``;
+    ``before`` is what it is started by, if anything."""
     port = free_port()
     env = {
         "HANDOFF_REDIS_URL": access.as_user(redis_url, "ingress"),
@@ -82,7 +85,7 @@ def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: s
         **{f"HANDOFF_{name}": value for name, value in settings.items()},
     }
     with (
-        processes.running(processes.python("ingress"), env) as process,
+        processes.running([*before, *processes.python("ingress")], env) as process,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, verify=False) as http,
     ):
 
@@ -93,7 +96,7 @@ def ingress(redis_url: str, prefix: str, *, wait: str = "/readyz", **settings: s
             except httpx.TransportError:
                 return False
 
-        processes.until(answers, f"{wait} answers 200")
+        processes.until(answers, f"{wait} answers 200", deadline=60)
         yield Ingress(process, http)
 
 
