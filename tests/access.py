@@ -36,7 +36,7 @@ def write(folder: Path, *, locked: bool = False) -> Path:
 def as_user(url: str, user: str) -> str:
     """``url`` with another user: one of ``ROLES``, or ``tests``. A user that the tests did not make up stays."""
     parts = urlsplit(url)
-    if parts.scheme != "redis" or ("@" in parts.netloc and parts.password != PASSWORD):
+    if parts.scheme not in {"redis", "rediss"} or ("@" in parts.netloc and parts.password != PASSWORD):
         return url
     name = user if user == "tests" else f"handoff-{user}"
     return urlunsplit(parts._replace(netloc=f"{name}:{PASSWORD}@{parts.netloc.rpartition('@')[2]}"))

@@ -15,6 +15,7 @@ from typing import Any, Final
 from kombu.connection import Connection
 from kombu.messaging import Producer
 
+from worker import tls
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings
 
@@ -89,7 +90,7 @@ class Doorbell:
         except Exception as error:
             # Every broker's library has its own errors; whatever it was, this connection is not trusted again.
             self.close()
-            raise BrokerUnavailable(f"could not ring {task}: {type(error).__name__}") from error
+            raise BrokerUnavailable(f"could not ring {task}: {tls.in_words(error) or type(error).__name__}") from error
 
     def _connect(self) -> Producer:
         if self._settings.broker.startswith(REDIS_LIKE):

@@ -5,7 +5,8 @@
 
     options = Options.load()
 
-A missing or wrong one stops the worker's start with one line that names the variable, and never shows the value.
+Each may be in a file, too: ``HANDOFF_HUBSPOT_TOKEN_FILE=/run/secrets/hubspot`` (worker/from_files.py). A missing or
+wrong one stops the worker's start with one line that names the variable, and never shows the value.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import ConfigurationError
+from worker.from_files import FromFiles
 from worker.settings import CommaList, Duration, SecretList
 
 __all__ = ["CommaList", "Duration", "HandlerSettings", "Pairs", "SecretList"]
@@ -38,7 +40,7 @@ Pairs = Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs)]
 """``a=b,c=d``"""
 
 
-class HandlerSettings(BaseSettings):
+class HandlerSettings(FromFiles):
     """Base of a handler's settings; give it an ``env_prefix``, and each field a description."""
 
     model_config = SettingsConfigDict(

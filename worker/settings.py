@@ -25,9 +25,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from worker import tls
 from worker.errors import ConfigurationError
+from worker.from_files import FromFiles
 
 DEFAULT_PARTITIONS = 16
 MAX_PARTITIONS = 4096
@@ -62,7 +64,8 @@ def seconds(value: object) -> float:
 
 
 def _commas(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    # Lines too: a file may have one for each.
+    return [part.strip() for part in re.split(r"[,\n]", value) if part.strip()] if isinstance(value, str) else value
 
 
 def _gap_wait(value: object) -> object:
@@ -74,7 +77,7 @@ CommaList = Annotated[list[str], NoDecode, BeforeValidator(_commas)]
 SecretList = Annotated[list[SecretStr], NoDecode, BeforeValidator(_commas)]
 
 
-class Settings(BaseSettings):
+class Settings(FromFiles):
     """All settings. Durations are seconds once read; sizes are bytes."""
 
     model_config = SettingsConfigDict(
@@ -262,6 +265,8 @@ class Settings(BaseSettings):
                     raise ConfigurationError(setting, problem, "in a password, / ? # are %2F %3F %23") from None
                 if not re.fullmatch(r"/?[0-9]*", parts.path):
                     raise ConfigurationError(setting, "must end in the number of a database", example)
+        if scheme in tls.SCHEMES:
+            value = ";".join(tls.checked(setting, url) for url in value.split(";"))
         return value
 
     @field_validator("bind")
@@ -304,7 +309,7 @@ class Settings(BaseSettings):
         """The URL of the server that carries the doorbells, as kombu writes it."""
         url = self.broker_url or self.redis_url
         if not url.startswith("unix://"):
-            return url
+            return ";".join(map(tls.for_kombu, url.split(";")))
         parts = urlsplit(url)
         database = parse_qs(parts.query).get("db", ["0"])[0]
         return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"

@@ -47,5 +47,9 @@ SHIPPED: Final[Mapping[str, Shipped]] = {
 
 
 def configured(variables: Mapping[str, str]) -> list[str]:
-    """The modules that ``variables`` (the environment's, names in capitals) put on."""
-    return [module for module, shipped in SHIPPED.items() if variables.get(shipped.variable, "").strip()]
+    """The modules that ``variables`` (the environment's, names in capitals) put on, by value or by file."""
+    return [
+        module
+        for module, shipped in SHIPPED.items()
+        if variables.get(shipped.variable, "").strip() or variables.get(f"{shipped.variable}_FILE", "").strip()
+    ]

@@ -13,6 +13,7 @@ from typing import Final
 
 from pydantic_settings import BaseSettings
 
+from worker.from_files import SUFFIX
 from worker.handlers import SHIPPED, configured
 from worker.members import Options as MemberOptions
 from worker.ops.settings_table import rows
@@ -38,10 +39,11 @@ def strays(variables: Mapping[str, str]) -> Iterator[str]:
     for variable in sorted(variables):
         if not variable.startswith("HANDOFF_") or not variables[variable].strip():
             continue
-        if variable in known:
+        if variable in known or variable.removesuffix(SUFFIX) in known:
             continue
         family = next((why for prefix, why in families.items() if variable.startswith(prefix)), None)
         if family is not None:
             yield f"{variable} has no effect: {family}"
-        elif close := get_close_matches(variable, known, n=1, cutoff=CLOSE):
-            yield f"{variable} has no effect: is {close[0]} meant?"
+        elif close := get_close_matches(variable.removesuffix(SUFFIX), known, n=1, cutoff=CLOSE):
+            meant = close[0] + (SUFFIX if variable.endswith(SUFFIX) else "")
+            yield f"{variable} has no effect: is {meant} meant?"

@@ -17,6 +17,7 @@ import redis.asyncio
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from worker import tls
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
 
@@ -99,6 +100,8 @@ def unavailable_as_error() -> Iterator[None]:
     try:
         yield
     except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError) as error:
+        if about_tls := tls.in_words(error):
+            raise StoreUnavailable(f"no TLS connection to the state server: {about_tls}") from error
         raise StoreUnavailable(f"the state server does not answer: {describe(error)}") from error
     except redis.exceptions.ResponseError as error:
         if lacks_right(error):
