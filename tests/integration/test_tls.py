@@ -73,9 +73,9 @@ def test_an_event_goes_the_whole_road_over_tls(place: Place) -> None:
         processes.running(celery, environment, place.folder) as worker,
     ):
         assert door.post(event("acme", 1)).status_code == 202
-        until(lambda: door.metric('handoff_ingress_bells_total{outcome="rung"}') >= 1, "the bell is rung", deadline=30)
-        worker.wait_for_output(" ready.", deadline=30)
-        until(lambda: deliveries(place)["released"] == 1, "it is through", deadline=30)
+        until(lambda: door.metric('handoff_ingress_bells_total{outcome="rung"}') >= 1, "the bell is rung", deadline=60)
+        worker.wait_for_output(" ready.", deadline=60)
+        until(lambda: deliveries(place)["released"] == 1, "it is through", deadline=60)
         assert place.handoff(place.as_user("operator"), "explain", "evt1").code == 0
         assert worker.stop() == 0, worker.output
         assert "Traceback" not in worker.output + door.process.output
@@ -153,8 +153,10 @@ def test_every_process_says_what_is_wrong_with_a_certificate_and_shows_no_traceb
     ):
         told = door.http.get("/readyz").json()["error"]["message"]
         assert "the server's certificate is not accepted" in told
-        worker.wait_for_output("handoff: HANDOFF_REDIS_URL: no TLS connection to the state server: the server's cert")
-        worker.wait_for_output("Cannot connect to")
+        worker.wait_for_output(
+            "handoff: HANDOFF_REDIS_URL: no TLS connection to the state server: the server's cert", 60
+        )
+        worker.wait_for_output("Cannot connect to", 60)
         said = worker.output + door.process.output
     assert "Traceback" not in said, said
     assert access.PASSWORD not in said
