@@ -88,6 +88,8 @@ def test_v2_takes_its_team_from_the_url_and_its_prospect_from_the_object() -> No
         (b"", "not_json"),
         (b"{", "not_json"),
         (body()[:-1], "not_json"),
+        (b'{"data":0', "not_json"),  # another type first, and then the end
+        (b'{"seq":"x","data":' + b"[" * 200_000, "not_json"),
         (b"[" * 200_000, "not_json"),
         (b'{"id":"x","seq":1,"type":"t","teamId":"t","x":' + b"[" * 5000 + b"]" * 5000 + b"}", "not_json"),
         (b'{"id":"\xff\xfe"}', "not_utf8"),

@@ -218,6 +218,8 @@ def _read_identity(body: bytes) -> _Delivery:
         identity = _decode_identity(body)
     except msgspec.ValidationError:
         raise _why_not(body) from None
+    except (msgspec.DecodeError, RecursionError) as error:  # it is no JSON either, further on than the first look came
+        raise Unreadable("not_json", _where(error)) from None
     if identity.type in ASSIGNMENTS:
         raise Unreadable(
             "bad_assignment", "the prospect or its assigneeId has another shape than the provider documents"
