@@ -9,10 +9,10 @@ import pytest
 import redis
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.fuzz.profile import examples
 
 from tests.fuzz import hostile
 from tests.fuzz.door_kit import answers, good, request, sized, statuses, unharmed
+from tests.fuzz.profile import examples
 from tests.ingress_kit import PLAIN, Ingress, event, inboxes, ingress, signed
 from worker.store.keys import PartitionKeys
 
