@@ -18,6 +18,7 @@ from ingress.metrics import CONTENT_TYPE, Metrics
 from ingress.monitor import Monitor
 from ingress.receive import ACCEPTED, Answer, Receiver, refusal
 from ingress.signature import HEADER
+from ingress.workers import State
 from worker.core.backpressure import Reason
 from worker.settings import Settings
 
@@ -74,6 +75,8 @@ class App:
         metrics.memory_limit.set_function(lambda: monitor.bounds.memory)
         for reason in Reason:
             metrics.closed.labels(reason.value).set_function(partial(_closed, monitor, reason))
+        for state in State:
+            metrics.workers.labels(state.value).set_function(partial(_workers, monitor, state))
         metrics.ready.set_function(lambda: self._trouble is None)
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
@@ -127,8 +130,8 @@ class App:
             return Answer(200, "metrics", [("content-type", CONTENT_TYPE)], self._metrics.render())
         trouble = self._trouble
         if trouble is None:
-            body = json.dumps({"ready": True, "partitions": self._monitor.partitions}).encode()
-            return Answer(200, "ready", [("content-type", "application/json")], body)
+            told = {"ready": True, "partitions": self._monitor.partitions, "workers": self._monitor.workers.counts}
+            return Answer(200, "ready", [("content-type", "application/json")], json.dumps(told).encode())
         return refusal(503, "not_ready", trouble, ("retry-after", "1"))
 
     @property
@@ -138,6 +141,11 @@ class App:
     def _counted(self, answer: Answer) -> Answer:
         self._metrics.deliveries.labels(answer.code).inc()
         return answer
+
+
+def _workers(monitor: Monitor, state: State) -> float:
+    counts = monitor.workers.counts
+    return float("nan") if counts is None else counts[state]
 
 
 def _closed(monitor: Monitor, reason: Reason) -> float:

@@ -79,6 +79,13 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.workers = Gauge(
+            "handoff_ingress_workers",
+            "Workers of the last minute by what they get done: live; deaf (hearing nothing, and leaving); silent (no "
+            "heartbeat: killed, stopped or hanging). Not a number while the state server can't be asked.",
+            ["state"],
+            registry=registry,
+        )
         self.ready = Gauge("handoff_ingress_ready", "1 while /readyz answers 200, else 0.", registry=registry)
         self.accepted = self.deliveries.labels("accepted")
         self.rung = self.bells.labels("rung")

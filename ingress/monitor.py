@@ -19,6 +19,7 @@ import redis.exceptions
 import structlog
 
 from ingress.intake import Intake
+from ingress.workers import Workers
 from worker.core.backpressure import Bounds, Gate, Load, Reason, bounds_of, decide, reached
 from worker.core.backpressure import describe as in_words
 from worker.errors import ConfigurationError, StoreError, StoreUnavailable
@@ -55,6 +56,7 @@ class Monitor:
         self._flushing = settings.durability == "fsync"
         self.undurable: str | None = None  # why the disk could not confirm, where it has to
         self.partitions: int | None = None
+        self.workers = Workers(self._client, settings.prefix)
         self.wrong_settings: asyncio.Future[ConfigurationError] = self._loop.create_future()
 
     @property
@@ -114,6 +116,7 @@ class Monitor:
             self._bad(describe(error))
         else:
             self._good()
+            await self.workers.look()
 
     async def _find_partitions(self) -> None:
         partitions = await asyncio.to_thread(_settle, self._settings)

@@ -20,6 +20,7 @@ from worker.runtime.config import celery_config
 from worker.runtime.registry import load_handlers
 from worker.runtime.sweeper import SweeperStep
 from worker.runtime.tasks import register
+from worker.runtime.watchdog import WatchdogStep
 from worker.settings import load_settings, variables
 from worker.store.client import connect
 from worker.store.installation import announce_handlers, fix_partitions
@@ -33,6 +34,7 @@ def _create() -> Celery:
     celery.config_from_object(celery_config(settings, registry))
     register(celery, registry)
     celery.steps["worker"].add(SweeperStep)
+    celery.steps["worker"].add(WatchdogStep)
     return celery
 
 

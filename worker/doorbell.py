@@ -34,10 +34,12 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         return {}
     return {
         "ack_emulation": False,
-        "socket_timeout": 5.0,
+        # A connection that leads nowhere any more is known by this: the consumer's after 3 to 5 s (a second of BRPOP, two
+        # without a word, looked at every two), that of whoever rings after as long as a bell counts.
+        "socket_timeout": BELL_LIFE_MS / 1000,
         "socket_connect_timeout": 3.0,
         "socket_keepalive": True,
-        "health_check_interval": 5,
+        "health_check_interval": 2,
         "global_keyprefix": f"{settings.prefix}:broker:",
         "queue_order_strategy": "round_robin",
         "client_name": "handoff-bell",

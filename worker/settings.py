@@ -212,6 +212,12 @@ class Settings(FromFiles):
         ByteSize(4 * 1024 * 1024), description="Bytes of bodies that the archive may keep in each partition."
     )
     archive_age: Duration = Field(7 * 86400.0, ge=1, description="How long the archive keeps an event at most.")
+    deaf_after: Duration = Field(
+        15.0,
+        description="A worker that takes nothing for so long, while messages wait and it has a place for them, says so "
+        "and exits with code 75, for its supervisor to start another. 5 s or more; coming back to a broker takes up to "
+        "10. 0: never.",
+    )
     log_level: str = Field(
         "INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="Least level that is logged."
     )
@@ -267,6 +273,13 @@ class Settings(FromFiles):
                     raise ConfigurationError(setting, "must end in the number of a database", example)
         if scheme in tls.SCHEMES:
             value = ";".join(tls.checked(setting, url) for url in value.split(";"))
+        return value
+
+    @field_validator("deaf_after")
+    @classmethod
+    def _patient(cls, value: float) -> float:
+        if 0 < value < 5:
+            raise ValueError("must be 5 s or more, or 0: a worker that reconnects is not deaf")
         return value
 
     @field_validator("bind")

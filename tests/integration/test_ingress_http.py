@@ -165,7 +165,8 @@ def test_other_paths_are_not_found(door: Ingress, path: str) -> None:
 
 def test_the_pages_for_operators(door: Ingress) -> None:
     assert door.http.get("/healthz").text == "ok\n"
-    assert door.http.get("/readyz").json() == {"ready": True, "partitions": PARTITIONS}
+    nobody = {"live": 0, "deaf": 0, "silent": 0}
+    assert door.http.get("/readyz").json() == {"ready": True, "partitions": PARTITIONS, "workers": nobody}
     assert door.http.head("/healthz").status_code == 200
     before = door.metric('handoff_ingress_deliveries_total{outcome="accepted"}')
     forged = door.metric('handoff_ingress_deliveries_total{outcome="forged"}')

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.beats import beat
 from tests.store_kit import PATIENT, Partition, change, other, partition_on, to
 from worker.core.breaker import Circuit
 from worker.core.dispatch import Terms
@@ -14,6 +15,7 @@ from worker.core.lanes import escaped
 from worker.store import actions, keys
 from worker.store.control import ControlStore
 from worker.store.dead import DeadFilter, list_dead
+from worker.store.heartbeats import Heartbeats
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.lanes import Action, LaneStore, Settlement
@@ -73,6 +75,7 @@ def everything_happens(partition: Partition) -> None:
     control = ControlStore(p.client, p.scripts, p.settings.prefix, "crm")
     control.swap(control.read(), Circuit(row=1))
     RateStore(p.scripts, p.settings.prefix, "crm", Rate(5, 60.0)).take(1)
+    Heartbeats(p.client, p.scripts, p.settings.prefix).write(beat())
 
 
 def test_every_key_on_the_server_is_in_the_table_with_its_type_and_life_time(any_server_url: str, prefix: str) -> None:

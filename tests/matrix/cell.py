@@ -15,7 +15,8 @@ from tests.processes import until
 
 PROMISE: Final = 10.0  # seconds from when the server is back until jobs are done again, or the worker has left
 PATIENCE: Final = 60.0  # seconds after which a worker counts as deaf for good
-SLOW: Final = 6.0  # seconds of the job in flight
+SLOW: Final = {"solo": 3.0}  # seconds of the job in flight: for so long a solo worker can do nothing else
+USUAL: Final = 6.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def run(fault: str, pool: str, kind: str, *, share: float = 1.0) -> Result:
         tempfile.TemporaryDirectory(prefix="handoff-matrix-") as folder,
         rigs.running(kind, pool, Path(folder)) as rig,
     ):
-        slow = rig.feeder.slow(SLOW * max(share, 0.5))
+        slow = rig.feeder.slow(SLOW.get(pool, USUAL) * max(share, 0.5))
         until(lambda: rig.has_begun(slow), "the slow job is in flight", rigs.DEADLINE)
         FAULTS[fault](rig, share)
         back = time.monotonic()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -57,6 +59,22 @@ class Rig:
         process = processes.start(command, self.environment, self.folder)
         self.workers.append(process)
         return process
+
+    def deafen(self, word: str) -> None:
+        """Take the hearing of workers that have loaded ``tests.matrix.deaf``; an empty word gives it to the next."""
+        (self.folder / "deafen").write_text(word)
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A command as on the worker's machine, with its settings."""
+        return subprocess.run(
+            command,
+            env=os.environ | self.environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def calls(self) -> list[Call]:
         noted = self.folder / "calls"
@@ -126,6 +144,7 @@ def running(kind: str, pool: str, folder: Path, **settings: str) -> Iterator[Rig
             "HANDOFF_HANDLERS": "tests.matrix.handlers",
             "HANDOFF_LOG_FORMAT": "json",
             "MATRIX_CALLS": str(folder / "calls"),
+            "MATRIX_DEAFEN": str(folder / "deafen"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
             **{f"HANDOFF_{name.upper()}": value for name, value in settings.items()},
         }

@@ -9,15 +9,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from worker.core import backpressure
 from worker.core.backpressure import Bounds, Load
 from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE
-from worker.ops import circuits, tables
+from worker.ops import circuits, tables, worker_probe
 from worker.ops.circuits import CircuitStatus, circuit_status
 from worker.ops.installed import Installed
 from worker.store import backlog, keys, ledger
 from worker.store.client import unavailable_as_error
 from worker.store.control import controls
+from worker.store.heartbeats import Heartbeats, Worker
 from worker.store.installation import known_handlers
 from worker.store.ledger import PartitionBooks
 from worker.store.look import HandlerLook, PartitionLook, look
@@ -87,7 +90,8 @@ class Deliveries:
 @dataclass(frozen=True, slots=True)
 class Status:
     """``dead`` and ``quarantine`` are how many are kept now. ``queues`` is None when the broker is another server.
-    ``load`` is what waits and how full the server is, ``bounds`` where an ingress with our settings answers 503."""
+    ``load`` is what waits and how full the server is, ``bounds`` where an ingress with our settings answers 503.
+    ``workers`` are those that have beaten within a minute."""
 
     server: Server
     partitions: int
@@ -101,6 +105,7 @@ class Status:
     queues: Mapping[str, int] | None
     load: Load
     bounds: Bounds
+    workers: Sequence[Worker] = ()
 
     @property
     def problems(self) -> list[str]:
@@ -130,6 +135,10 @@ class Status:
             },
             "drift": list(self.drift),
             "queues": self.queues,
+            "workers": [
+                {"state": one.state, "beat_ms": one.now - one.at, **msgspec.to_builtins(one.beat)}
+                for one in self.workers
+            ],
         }
 
 
@@ -169,6 +178,7 @@ def gather(found: Installed) -> Status:
         queues=queues,
         load=load,
         bounds=bounds,
+        workers=Heartbeats(found.client, found.scripts, found.settings.prefix).read(),
     )
 
 
@@ -182,6 +192,7 @@ def _problems(status: Status) -> Iterable[str]:
         yield "no worker seems to run: nobody sweeps"
     elif status.unsequenced:
         yield f"deliveries wait and nobody sequences them: does a worker read the queue {SEQUENCE_QUEUE}?"
+    yield from worker_probe.tell(status.workers)
     if status.drift:
         where = ", ".join(map(str, status.drift[:10])) + (" ..." if len(status.drift) > 10 else "")
         yield f"the books do not add up in partition {where}: see `handoff audit`"

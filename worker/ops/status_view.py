@@ -44,6 +44,8 @@ def view(status: Status, prefix: str) -> RenderableType:
         parts += [Text(""), _deliveries(status.deliveries, status)]
     if status.handlers:
         parts += [Text(""), _handlers(status)]
+    if status.workers:
+        parts += [Text(""), _workers(status)]
     if status.queues:
         bells = ", ".join(f"{name} {length:,}" for name, length in status.queues.items())
         parts += [Text(""), tables.cell(f"doorbells waiting: {bells}", "dim")]
@@ -80,6 +82,25 @@ def _deliveries(deliveries: Deliveries, status: Status) -> Table:
     for at in range(0, len(cells), 4):
         grid.add_row(*cells[at : at + 4])
     return grid
+
+
+def _workers(status: Status) -> Table:
+    shown = tables.table(
+        "worker", "process", "state", "beat", "received", "last", "busy", numbers=["process", "received"]
+    )
+    for one in status.workers:
+        beat = one.beat
+        last = None if beat.received_at is None else max(0, one.now - beat.received_at)
+        shown.add_row(
+            tables.cell(beat.name, "cyan"),
+            Text(str(beat.pid)),
+            tables.cell(one.state, "" if one.healthy else "bold red"),
+            tables.cell(tables.age(one.now - one.at)),
+            tables.cell(beat.received),
+            tables.cell(tables.age(last)),
+            tables.cell(f"{beat.busy}/{beat.places}"),
+        )
+    return shown
 
 
 def _handlers(status: Status) -> Table:

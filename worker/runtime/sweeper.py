@@ -59,12 +59,14 @@ class Sweeper:
         self._failing = False
         self._trim_at = 0.0
         self._turn = 0
+        self.rounds = 0  # whatever came of them
 
     def run(self) -> None:
         """Sweep until ``stop``. What fails is tried again in the next round: nothing here is lost by waiting."""
         pause = 0.0
         while not self._stopped.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 - spreads load, guards nothing
             pause = PERIOD
+            self.rounds += 1
             try:
                 pause = self.sweep()
                 self._failing = False
@@ -152,13 +154,23 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._sweeper: Sweeper | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def rounds(self) -> int | None:
+        """How often it has come round; None if its thread has ended. A worker without one looks well, until nobody else
+        sweeps."""
+        if self._sweeper is None or self._thread is None or not self._thread.is_alive():
+            return None
+        return self._sweeper.rounds
 
     def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         from worker.runtime import process
 
         found = process.current()
         self._sweeper = Sweeper(found.settings, found.registry)
-        threading.Thread(target=self._sweeper.run, daemon=True, name="handoff-sweeper").start()
+        self._thread = threading.Thread(target=self._sweeper.run, daemon=True, name="handoff-sweeper")
+        self._thread.start()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         if self._sweeper is not None:

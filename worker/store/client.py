@@ -22,7 +22,7 @@ from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
 
 CONNECT_TIMEOUT = 1.0  # seconds
-COMMAND_TIMEOUT = 5.0  # seconds; a script over thousands of events takes milliseconds
+COMMAND_TIMEOUT = 3.0  # seconds; a script over thousands of events takes milliseconds, and no lease is longer than 4 s
 
 
 def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Redis:

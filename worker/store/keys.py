@@ -15,6 +15,9 @@ P:turns:{H}            hash   partition -> whose turn it is at handler H's scarc
 P:control:{H}          hash   of handler H: circuit (JSON, core/breaker.py) and its        for ever
                               version; paused (JSON at, by) while a person paused it
 P:sweeper              string token of the worker that sweeps                              seconds
+P:{workers}:beats      hash   run of a worker -> how it is getting on, as JSON             seconds, of silence
+                              (store/heartbeats.py)
+P:{workers}:last       zset   run of a worker -> its last beat, ms                         seconds, of silence
 P:{pNN}:inbox          stream accepted deliveries: b body, t team given by the URL         until duplicate, quarantined
                               (optional), vouched 1 by a person (quarantine retry          or nobody needs it
                               --force). Appended by the ingress; an entry stays where
@@ -87,6 +90,15 @@ def replays(prefix: str) -> str:
 
 def sweeper(prefix: str) -> str:
     return f"{prefix}:sweeper"
+
+
+def beats(prefix: str) -> str:
+    """Tagged, for one script writes it and the next."""
+    return f"{prefix}:{{workers}}:beats"
+
+
+def last_beats(prefix: str) -> str:
+    return f"{prefix}:{{workers}}:last"
 
 
 def rate(prefix: str, handler: str) -> str:

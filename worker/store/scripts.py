@@ -22,6 +22,7 @@ NAMES: Final = (
     "acquire",
     "announce",
     "audit",
+    "beat",
     "claim",
     "commit",
     "conflate",
