@@ -34,8 +34,8 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         return {}
     return {
         "ack_emulation": False,
-        # A connection that leads nowhere any more is known by this: the consumer's after 3 to 5 s (a second of BRPOP, two
-        # without a word, looked at every two), that of whoever rings after as long as a bell counts.
+        # A connection that leads nowhere any more is known by this: the consumer's after 3 to 5 s (a second of BRPOP,
+        # two without a word, looked at every two), that of whoever rings after as long as a bell counts.
         "socket_timeout": BELL_LIFE_MS / 1000,
         "socket_connect_timeout": 3.0,
         "socket_keepalive": True,

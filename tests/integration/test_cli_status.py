@@ -130,6 +130,7 @@ def test_the_shape_of_the_json(installation: Installation) -> None:
         "backlog": dict.fromkeys(("events", "max_events", "bytes", "max_bytes", "memory", "memory_limit"), "int"),
         "drift": [],
         "queues": dict.fromkeys(("handoff.sequence", "handoff.deliver", "q.crm"), "int"),
+        "workers": [],
     }
 
 

