@@ -13,17 +13,21 @@ from pathlib import Path
 
 import pytest
 
+from tests import cli_kit
+from tests.cli_kit import Ran
 from tests.matrix import rig as rigs
 from tests.matrix.rig import DEADLINE, Rig
 from tests.processes import until
 from worker.runtime.watchdog import EXIT_DEAF
 
+pytestmark = pytest.mark.timeout(300)
 AFTER = 6  # seconds
 
 
 @contextmanager
-def rig(folder: Path, pool: str) -> Iterator[Rig]:
-    with rigs.running("valkey", pool, folder, handlers="tests.matrix.deaf", deaf_after=f"{AFTER}s") as found:
+def rig(folder: Path, pool: str, **more: str) -> Iterator[Rig]:
+    settings = {"HANDOFF_HANDLERS": "tests.matrix.deaf", "HANDOFF_DEAF_AFTER": f"{AFTER}s"}
+    with rigs.running("valkey", pool, folder, **settings, **more) as found:
         yield found
 
 
@@ -53,12 +57,9 @@ def test_it_says_so_and_leaves_for_its_supervisor(tmp_path: Path, how: str, pool
 
 
 def test_where_nobody_leaves_it_stays_silent_and_the_probe_knows_what_a_ping_does_not(tmp_path: Path) -> None:
-    with rig(tmp_path, "prefork") as found:
-        assert doctor(found)[0] == 0
-        found.environment["MATRIX_STAYS"] = "1"
-        found.workers[0].stop()
-        silent = found.start_worker()
-        until(lambda: doctor(found)[0] == 0, "the new worker beats", DEADLINE, pause=0.1)
+    with rig(tmp_path, "prefork", MATRIX_STAYS="1") as found:
+        silent = found.workers[0]
+        until(lambda: doctor(found)[0] == 0, "the worker beats", DEADLINE, pause=0.1)
         found.deafen("deaf")
         until(lambda: doctor(found) == (1, "deaf"), "the probe says that it is deaf", DEADLINE, pause=0.2)
         done = len(found.calls())
@@ -67,13 +68,16 @@ def test_where_nobody_leaves_it_stays_silent_and_the_probe_knows_what_a_ping_doe
         assert doctor(found) == (1, "deaf")
         assert silent.running
         assert len(found.calls()) == done
-        status = json.loads(found.run(sys.executable, "-m", "worker.ops.cli", "status", "--json").stdout)
+        status = handoff(found, "status", "--json").json
         assert [worker["state"] for worker in status["workers"]] == ["deaf"]
         assert any("is deaf for" in problem for problem in status["problems"])
 
 
 def doctor(found: Rig) -> tuple[int, str]:
     """Its exit code, and the first word of what it found."""
-    ran = found.run(sys.executable, "-m", "worker.ops.cli", "doctor", "--worker", "--json")
-    (finding, *_) = json.loads(ran.stdout)["findings"]
-    return ran.returncode, finding["what"].split(" ")[0].rstrip(":")
+    ran = handoff(found, "doctor", "--worker", "--json")
+    return ran.code, ran.json["findings"][0]["what"].split(" ")[0].rstrip(":")
+
+
+def handoff(found: Rig, *words: str) -> Ran:
+    return cli_kit.run(*words, folder=found.folder, HANDOFF_REDIS_URL=found.server.url)

@@ -35,7 +35,7 @@ _sweep = Sweeper.sweep
 
 def _word() -> str:
     path = Path(os.environ.get("MATRIX_DEAFEN", ""))
-    return path.read_text() if path.is_file() else ""
+    return path.read_text() if path.is_file() else ""  # "" is the folder
 
 
 def _maybe_brpop_start(channel: Any, *args: Any) -> None:

@@ -65,10 +65,10 @@ class Rig:
         (self.folder / "deafen").write_text(word)
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """A command as on the worker's machine, with its settings."""
+        """A command as on the worker's machine, with its settings, and with its own hearing."""
         return subprocess.run(
             command,
-            env=os.environ | self.environment,
+            env=os.environ | self.environment | {"MATRIX_DEAFEN": ""},
             cwd=self.folder,
             capture_output=True,
             text=True,
@@ -131,24 +131,24 @@ class Rig:
 
 
 @contextmanager
-def running(kind: str, pool: str, folder: Path, **settings: str) -> Iterator[Rig]:
-    """A cell with a worker that works; ``settings`` are further ``HANDOFF_`` variables, lower case."""
+def running(kind: str, pool: str, folder: Path, **environment: str) -> Iterator[Rig]:
+    """A cell with a worker that works; ``environment`` is what else it has in its own."""
     with ExitStack() as stack:
         state = stack.enter_context(server.running(kind, folder))
         proxy = stack.enter_context(Proxy(state.port))
         direct = Settings(redis_url=state.url, partitions=PARTITIONS, webhook_secret=["ibt_wh_matrix_secret"])
         with connect(direct) as client:
             fix_partitions(client, direct)
-        environment = {
+        variables = {
             "HANDOFF_REDIS_URL": proxy.url(state.url),
             "HANDOFF_HANDLERS": "tests.matrix.handlers",
             "HANDOFF_LOG_FORMAT": "json",
             "MATRIX_CALLS": str(folder / "calls"),
             "MATRIX_DEAFEN": str(folder / "deafen"),
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            **{f"HANDOFF_{name.upper()}": value for name, value in settings.items()},
+            **environment,
         }
-        rig = Rig(state, proxy, direct, folder, pool, environment, Feeder(direct))
+        rig = Rig(state, proxy, direct, folder, pool, variables, Feeder(direct))
         try:
             rig.start_worker()
             rig.feeder.start()
