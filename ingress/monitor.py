@@ -20,18 +20,21 @@ import structlog
 
 from ingress.intake import Intake
 from ingress.workers import Workers
+from worker.address import Kind
 from worker.core.backpressure import Bounds, Gate, Load, Reason, bounds_of, decide, reached
 from worker.core.backpressure import describe as in_words
 from worker.errors import ConfigurationError, StoreError, StoreUnavailable
 from worker.settings import Settings
 from worker.store import durability, keys
-from worker.store.backlog import Measured, Scale
-from worker.store.client import connect, connect_async, describe, unavailable_as_error
+from worker.store.backlog import Measured, Scale, measure
+from worker.store.client import connect, describe, unavailable_as_error
+from worker.store.cluster import AWAY
 from worker.store.installation import fix_partitions
 
 INTERVAL: Final = 1.0  # seconds between looks
 PATIENCE: Final = 1.5  # seconds for one command of a look
 FRESH: Final = 5.0  # seconds that a good look counts for
+EVERYWHERE: Final = 64  # partitions, of which every node of a cluster will have one
 REMIND: Final = 60.0  # seconds between log lines while the server is away
 
 log = structlog.get_logger(__name__)
@@ -44,8 +47,8 @@ class Monitor:
         self._settings = settings
         self._intake = intake
         self._loop = asyncio.get_running_loop()
-        self._client = connect_async(settings, timeout=PATIENCE, connections=1)
-        self._bell = ""  # a key of the installation's
+        self._client = connect(settings, timeout=PATIENCE)
+        self._bells: list[str] = []  # keys of the installation's, on every server
         self._scale = Scale([])
         self._remember(Measured(0, 0, 0, 0), (0, 0))
         self._gate = Gate()
@@ -102,7 +105,7 @@ class Monitor:
                 await self.look()
                 await asyncio.sleep(INTERVAL)
         finally:
-            await self._client.aclose()
+            self._client.close()
 
     async def look(self) -> None:
         """One look. Never raises; what is wrong ends up in ``trouble`` or ``wrong_settings``."""
@@ -121,22 +124,21 @@ class Monitor:
     async def _find_partitions(self) -> None:
         partitions = await asyncio.to_thread(_settle, self._settings)
         made = [keys.PartitionKeys(self._settings.prefix, partition) for partition in range(partitions)]
-        self._bell, self._scale = made[0].bell, Scale(made)
-        self._intake.open(self._settings.prefix, partitions)
+        clustered = self._settings.address.kind is Kind.CLUSTER
+        self._bells = [each.bell for each in made[: EVERYWHERE if clustered else 1]]
+        self._scale = Scale(made)
+        await self._intake.open(self._settings.prefix, partitions)
         self.partitions = partitions
 
     async def _count(self) -> None:
-        await self._check_durability()
         before = self._intake.stored, self._intake.stored_bytes
-        with unavailable_as_error():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                pipeline.hget(keys.config(self._settings.prefix), "partitions")
-                # The server refuses this write whenever it would refuse an XADD, and an empty value changes nothing:
-                # no key is made, none is touched (redis.io/commands/setrange).
-                pipeline.setrange(self._bell, 0, "")
-                stored, _ = await pipeline.execute()
-            measured = await self._measure()
-        if stored != str(self.partitions).encode():
+        # In a thread, with the client that everybody else uses: it knows Sentinels and clusters.
+        lack, stored, measured = await asyncio.to_thread(self._ask)
+        # The server was changed, or is another one now: nothing is answered 202 until the disk can be asked again.
+        self.undurable = None if lack is None else str(durability.error_of(lack))
+        if self.undurable is not None:
+            raise StoreUnavailable(self.undurable)
+        if stored is not None and stored != self.partitions:
             await self._partitions_changed()
         self._remember(measured, before)
         self._set(decide(self._gate, self.load, self.bounds, self._loop.time()))
@@ -144,32 +146,27 @@ class Monitor:
             self._told = measured.refused
             log.warning("not_measured", refused=sorted(measured.refused), setting="HANDOFF_REDIS_URL")
 
-    async def _check_durability(self) -> None:
-        """The server was changed, or is another one now: nothing is answered 202 until the disk can be asked again."""
-        if not self._flushing:
-            return
+    def _ask(self) -> tuple[durability.Lack | None, int | None, Measured]:
+        """Why the disk can't confirm, where it has to; how many partitions the server says there are; and what waits.
+        The second is None while that can't be asked: another node of the cluster takes in what is its own. Raises
+        ``StoreUnavailable``; blocks."""
+        lack = durability.lacking(self._client) if self._flushing else None
         with unavailable_as_error():
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for question in durability.QUESTIONS:
-                    pipeline.execute_command(*question)
-                lack = durability.why_not(await pipeline.execute(raise_on_error=False))
-        self.undurable = None if lack is None else str(durability.error_of(lack))
-        if self.undurable is not None:
-            raise StoreUnavailable(self.undurable)
-
-    async def _measure(self) -> Measured:
-        steps = self._scale.steps()
-        commands = next(steps)
-        while True:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for command in commands:
-                    pipeline.execute_command(*command)
-                answers = await pipeline.execute(raise_on_error=False)
-            try:
-                commands = steps.send(answers)
-            except StopIteration as end:
-                measured: Measured = end.value
-                return measured
+            pipe = self._client.pipeline(transaction=False)
+            # A server refuses this write whenever it would refuse an XADD, and an empty value changes nothing: no key
+            # is made, none is touched (redis.io/commands/setrange).
+            for bell in self._bells:
+                pipe.setrange(bell, 0, "")
+            pipe.hget(keys.config(self._settings.prefix), "partitions")
+            *writes, stored = pipe.execute(raise_on_error=False)
+            errors = [answer for answer in writes if isinstance(answer, Exception)]
+            if len(errors) == len(writes):
+                raise errors[0]
+            if isinstance(stored, Exception):
+                if not isinstance(stored, AWAY):
+                    raise stored
+                return lack, None, measure(self._client, self._scale)
+            return lack, int(stored or 0), measure(self._client, self._scale)
 
     def _remember(self, measured: Measured, before: tuple[int, int]) -> None:
         """Keep what was measured, and work out how far the intake's counters may go until a bound is reached: every

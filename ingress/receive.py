@@ -12,7 +12,8 @@ from collections.abc import Callable
 from time import time
 from typing import Final, NamedTuple
 
-from ingress.intake import Intake, Outcome
+from ingress.intake import Intake
+from ingress.line import Outcome
 from ingress.metrics import Metrics
 from ingress.monitor import Monitor
 from ingress.signature import HEADER, Verdict, verify

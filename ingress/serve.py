@@ -29,7 +29,6 @@ from ingress.receive import Receiver
 from ingress.ringer import Ringer
 from worker.errors import ConfigurationError
 from worker.settings import Settings
-from worker.store.client import connect_async
 
 BACKLOG: Final = 2048  # connections that the kernel holds until they are accepted
 HEAD: Final = 16 * 1024  # bytes that a request's head may have; anybody may send one, so thousands must find room
@@ -54,8 +53,7 @@ async def serve(settings: Settings) -> None:
 
     metrics = Metrics()
     ringer = Ringer(settings, metrics)
-    client = connect_async(settings, timeout=None, connections=2)
-    intake = Intake(client, metrics, ringer.ring, flush=settings.durability == "fsync")
+    intake = Intake(settings.address, metrics, ringer.ring, flush=settings.durability == "fsync")
     monitor = Monitor(settings, intake)
     connections = Connections(allowed(), metrics)
     app = App(settings, Receiver(settings, intake, monitor, metrics), monitor, metrics, connections)
@@ -79,7 +77,7 @@ async def serve(settings: Settings) -> None:
     guarding.cancel()
     await intake.drain()
     await asyncio.to_thread(ringer.stop, LAST_BELLS)
-    await client.aclose()
+    await intake.close()
     if not done:
         # Senders that never finished their request are left; granian's farewell to them comes after the loop's end.
         log.info("senders_left_behind")

@@ -10,10 +10,11 @@ from contextlib import ExitStack
 import pytest
 import redis
 
-from tests import servers
+from tests import servers, topologies
 from tests.store_kit import Partition, partition_on
 from worker.settings import Settings, load_settings, variables
 
+CLUSTER = "cluster"
 _numbers = itertools.count(1)
 
 
@@ -26,13 +27,26 @@ def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str)
 def _url_of() -> Iterator[Callable[[str], str]]:
     """A server of a kind, started when it is first asked for and kept: files are run one by one, over both kinds."""
     with ExitStack() as stack:
-        yield functools.cache(lambda kind: stack.enter_context(servers.running(kind)))
+        yield functools.cache(lambda kind: _start(stack, kind))
 
 
-@pytest.fixture(scope="session", params=servers.KINDS)
+def _start(stack: ExitStack, kind: str) -> str:
+    if kind == CLUSTER:
+        return stack.enter_context(topologies.cluster(servers.KINDS[-1])).url
+    return stack.enter_context(servers.running(kind))
+
+
+@pytest.fixture(scope="session")
 def any_server_url(request: pytest.FixtureRequest, _url_of: Callable[[str], str]) -> str:
     """Every kind of server there is on this machine, in turn: for the tests of scripts."""
     return _url_of(request.param)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A module that says ``ON_A_CLUSTER = True`` runs its tests on a cluster of three nodes as well."""
+    if "any_server_url" in metafunc.fixturenames:
+        kinds = [*servers.KINDS, *([CLUSTER] if getattr(metafunc.module, "ON_A_CLUSTER", False) else [])]
+        metafunc.parametrize("any_server_url", kinds, indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,8 @@ class Partition:
 @contextmanager
 def partition_on(url: str, prefix: str, **settings: Any) -> Iterator[Partition]:
     # Without an archive a body leaves with its last job, which is what most tests look for.
-    made = Settings(redis_url=url, prefix=prefix, partitions=4, **({"archive_events": 0} | settings))
+    given = {"archive_events": 0, "broker_url": "memory://", "partitions": 4, **settings}
+    made = Settings(redis_url=url, prefix=prefix, **given)
     client = connect(made)
     try:
         yield Partition(made, client, PartitionKeys(prefix, 1))

@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AliasChoices,
@@ -28,6 +27,7 @@ from pydantic import (
 from pydantic_settings import DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from worker import tls
+from worker.address import EXAMPLES, Address, Kind, Malformed, parse
 from worker.errors import ConfigurationError
 from worker.from_files import FromFiles
 
@@ -35,10 +35,6 @@ DEFAULT_PARTITIONS = 16
 MAX_PARTITIONS = 4096
 MIN_SECRET = 8  # characters; fewer can be guessed
 
-_SCHEMES = {
-    "redis_url": "redis://, rediss:// or unix://",
-    "broker_url": "the name of a broker that Celery knows",
-}
 _UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|min|m|h|d))+")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|min|m|h|d)")
@@ -91,12 +87,15 @@ class Settings(FromFiles):
 
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Server that holds the state: Redis 7.0+ or Valkey 7.2+. `redis://`, `rediss://` or `unix://`.",
+        description="Server that holds the state: Redis 7.0+ or Valkey 7.2+. `redis://`, `rediss://` or `unix://`; "
+        "`redis+sentinel://user:password@host1:26379,host2:26379/mymaster/0` for the primary that Sentinels know; "
+        "`redis+cluster://user:password@host1:7000,host2:7000` for a cluster. `rediss+...` with TLS.",
     )
     broker_url: str | None = Field(
         None,
         description="Server that carries the doorbells: any broker Celery supports. Default: the same as "
-        "`HANDOFF_REDIS_URL`. Doorbells may be lost without harm, so it needs no durability.",
+        "`HANDOFF_REDIS_URL`, which can't be a cluster then. Doorbells may be lost without harm, so it needs no "
+        "durability.",
     )
     prefix: str = Field(
         "handoff",
@@ -249,31 +248,13 @@ class Settings(FromFiles):
         """Refuse what redis-py passes over, and kombu answers with a traceback; both may quote from a password."""
         if value is None:
             return value
-        setting, example = f"HANDOFF_{str(info.field_name).upper()}", "for instance redis://user:password@host:6379/0"
-        scheme, separator, _ = value.partition("://")
-        known = {"redis", "rediss", "unix"}
-        if info.field_name == "broker_url" and scheme not in known:
-            from kombu.transport import TRANSPORT_ALIASES  # slow, and seldom needed
-
-            known = set(TRANSPORT_ALIASES)
-        if not separator or scheme.partition("+")[0] not in known:
-            raise ConfigurationError(
-                setting, "must be a URL that begins with " + _SCHEMES[str(info.field_name)], example
-            )
-        if scheme in {"redis", "rediss"}:
-            # A broker may be several hosts, of which kombu takes the first that answers.
-            for url in value.split(";") if info.field_name == "broker_url" else [value]:
-                try:
-                    parts = urlsplit(url)
-                    _ = parts.port
-                except ValueError:
-                    problem = "has no readable host and port"
-                    raise ConfigurationError(setting, problem, "in a password, / ? # are %2F %3F %23") from None
-                if not re.fullmatch(r"/?[0-9]*", parts.path):
-                    raise ConfigurationError(setting, "must end in the number of a database", example)
-        if scheme in tls.SCHEMES:
-            value = ";".join(tls.checked(setting, url) for url in value.split(";"))
-        return value
+        setting = f"HANDOFF_{str(info.field_name).upper()}"
+        try:
+            if info.field_name == "broker_url":
+                return ";".join(_checked_broker(setting, url) for url in value.split(";"))
+            return _checked(setting, value)
+        except Malformed as error:
+            raise ConfigurationError(setting, str(error), error.remedy) from None
 
     @field_validator("deaf_after")
     @classmethod
@@ -303,6 +284,21 @@ class Settings(FromFiles):
                 raise ConfigurationError(f"HANDOFF_{name.upper()}", problem)
         return self
 
+    @model_validator(mode="after")
+    def _a_cluster_rings_elsewhere(self) -> Self:
+        if self.broker_url is None and self.address.kind is Kind.CLUSTER:
+            raise ConfigurationError(
+                "HANDOFF_BROKER_URL",
+                "has to name a server of its own: the state is in a cluster, which Celery can't use as its broker",
+                "for instance redis://host:6379/0; it needs no durability",
+            )
+        return self
+
+    @property
+    def address(self) -> Address:
+        """The server of the state, taken apart."""
+        return parse(self.redis_url)
+
     @property
     def secrets(self) -> tuple[bytes, ...]:
         """The webhook's signing secrets as the bytes that HMAC takes."""
@@ -320,12 +316,14 @@ class Settings(FromFiles):
     @property
     def broker(self) -> str:
         """The URL of the server that carries the doorbells, as kombu writes it."""
+        url = str(self.broker_url) if self.broker_address is None else self.broker_address.broker_url
+        return ";".join(map(tls.for_kombu, url.split(";")))
+
+    @property
+    def broker_address(self) -> Address | None:
+        """The server that carries the doorbells, taken apart; None for one that is no Redis, or for several."""
         url = self.broker_url or self.redis_url
-        if not url.startswith("unix://"):
-            return ";".join(map(tls.for_kombu, url.split(";")))
-        parts = urlsplit(url)
-        database = parse_qs(parts.query).get("db", ["0"])[0]
-        return f"redis+socket://{parts.netloc}{parts.path}?virtual_host={database}"
+        return parse(url) if _is_redis(url) and ";" not in url else None
 
     @property
     def rings_on_store(self) -> bool:
@@ -337,6 +335,33 @@ class Settings(FromFiles):
         """``bind`` taken apart; brackets around an IPv6 address are dropped."""
         host, _, port = self.bind.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+def _is_redis(url: str) -> bool:
+    return url.partition("://")[0].partition("+")[0] in ("redis", "rediss", "unix")
+
+
+def _checked(setting: str, url: str) -> str:
+    """``url``, its TLS parameters as both libraries read them. Raises ``Malformed`` and ``ConfigurationError``."""
+    found = parse(url)
+    server = tls.checked(setting, found.server_url)
+    return server if found.kind is Kind.SERVER else url
+
+
+def _checked_broker(setting: str, url: str) -> str:
+    """The same for one of the servers of a broker, of which kombu takes the first that answers."""
+    scheme, separator, _ = url.partition("://")
+    if separator and scheme == "sentinel":
+        raise Malformed("names Sentinels, but not the primary that they know", EXAMPLES["sentinel"])
+    if separator and _is_redis(url):
+        if parse(url).kind is Kind.CLUSTER:
+            raise Malformed("is a cluster, which Celery can't use as its broker", EXAMPLES[""])
+        return _checked(setting, url)
+    from kombu.transport import TRANSPORT_ALIASES  # slow, and seldom needed
+
+    if not separator or scheme.partition("+")[0] not in TRANSPORT_ALIASES:
+        raise Malformed("must be a URL that begins with the name of a broker that Celery knows", EXAMPLES[""])
+    return tls.checked(setting, url)
 
 
 def _variable(location: tuple[Any, ...]) -> str:

@@ -12,11 +12,12 @@ import pytest
 import redis
 
 import ingress.intake
-from ingress.intake import Intake, Outcome
+import ingress.line
+from ingress.intake import Intake
+from ingress.line import Outcome
 from ingress.metrics import Metrics
 from tests.ingress_kit import PARTITIONS, FrailServer, frail_server, inboxes
 from worker.settings import Settings
-from worker.store.client import connect_async
 from worker.store.keys import PartitionKeys
 
 pytestmark = pytest.mark.server
@@ -28,14 +29,13 @@ async def opened(settings: Settings, rung: list[int] | None = None, *, flush: bo
         if rung is not None:
             rung.extend(partitions)
 
-    client = connect_async(settings, timeout=None, connections=2)
-    intake = Intake(client, Metrics(), ring, flush=flush)
-    intake.open(settings.prefix, PARTITIONS)
+    intake = Intake(settings.address, Metrics(), ring, flush=flush)
+    await intake.open(settings.prefix, PARTITIONS)
     try:
         yield intake
     finally:
         await intake.drain()
-        await client.aclose()
+        await intake.close()
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
@@ -72,20 +72,19 @@ def test_bodies_are_stored_byte_for_byte_with_the_urls_team(settings: Settings, 
 def test_what_arrives_together_is_stored_together(settings: Settings) -> None:
     async def scenario() -> None:
         metrics = Metrics()
-        store = connect_async(settings, timeout=None, connections=2)
-        intake = Intake(store, metrics, lambda _: None)
-        intake.open(settings.prefix, PARTITIONS)
+        intake = Intake(settings.address, metrics, lambda _: None)
+        await intake.open(settings.prefix, PARTITIONS)
         assert set(await outcomes(intake, 100)) == {Outcome.STORED}
         assert metrics.registry.get_sample_value("handoff_ingress_commit_deliveries_count") == 1
         assert metrics.registry.get_sample_value("handoff_ingress_commit_deliveries_sum") == 100
-        await store.aclose()
+        await intake.close()
 
     run(scenario)
 
 
 def test_a_batch_is_bounded_in_number_and_bytes(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingress.intake, "BATCH_DELIVERIES", 10)
-    monkeypatch.setattr(ingress.intake, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(ingress.line, "BATCH_DELIVERIES", 10)
+    monkeypatch.setattr(ingress.line, "BATCH_BYTES", 1000)
 
     async def scenario() -> None:
         async with opened(settings) as intake:
@@ -165,7 +164,7 @@ def test_a_killed_server_is_unknown_and_a_new_one_is_used(frail: FrailServer) ->
 def test_a_server_that_hangs_costs_one_patience(frail: FrailServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those in the forty batches behind the one that hangs don't wait for forty time-outs, one after the other."""
     monkeypatch.setattr(ingress.intake, "PATIENCE", 0.2)
-    monkeypatch.setattr(ingress.intake, "BATCH_DELIVERIES", 10)
+    monkeypatch.setattr(ingress.line, "BATCH_DELIVERIES", 10)
 
     async def scenario() -> None:
         async with opened(frail_settings(frail)) as intake:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.store_kit import Partition
 from worker.store import actions
 
+ON_A_CLUSTER = True
+
 
 def record(partition: Partition, what: str, *, count: int = 0, instead_of: str | None = None, ids: int = 1) -> str:
     return actions.record(

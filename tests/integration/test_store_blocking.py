@@ -17,6 +17,8 @@ from worker.store.pages import Window
 
 INF = float("inf")
 
+ON_A_CLUSTER = True
+
 
 def due(partition: Partition, lane: str = "a") -> float | None:
     score: Any = partition.client.zscore(partition.keys.ready("crm"), lane)

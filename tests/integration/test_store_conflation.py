@@ -20,6 +20,8 @@ from worker.store.lanes import Action, Attempt, Claim, Dead, LaneStore, Settleme
 CRM = Terms("crm", conflate=True)
 BOTH = to(CRM, "mail")
 
+ON_A_CLUSTER = True
+
 
 def lanes(partition: Partition) -> LaneStore:
     return partition.lanes(conflate=True)

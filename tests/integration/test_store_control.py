@@ -11,6 +11,8 @@ from worker.store.control import ControlStore, Paused, controls
 POLICY = Breaker(calls=1_000_000, window=3600)
 FAILURE = Outcomes(failed=1, failing=frozenset({"a"}), error="KeyError")
 
+ON_A_CLUSTER = True
+
 
 def store_of(partition: Partition, handler: str = "crm") -> ControlStore:
     return ControlStore(partition.client, partition.scripts, partition.settings.prefix, handler)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from tests.store_kit import HANDLERS, PATIENT, Partition, change, to
 from worker.store.lanes import LEASE_MS, Action, Due, Settlement, due
 
+ON_A_CLUSTER = True
+
 
 def ask(partition: Partition) -> Due:
     return due(partition.scripts, partition.keys, HANDLERS)

@@ -14,6 +14,8 @@ from worker.store.sequence import Lease
 
 FOR_ALL = to("crm", "mail")
 
+ON_A_CLUSTER = True
+
 
 def fill(partition: Partition) -> None:
     """Something of every kind for a commit to write: released, held, unheld, duplicate, quarantined, proven."""

@@ -12,6 +12,8 @@ from tests.store_kit import Partition, change
 from worker.errors import LeaseLost
 from worker.store.lanes import Action, Settlement
 
+ON_A_CLUSTER = True
+
 
 def deliver_rest(partition: Partition) -> list[int]:
     """Sequence and run all that there is, once whoever was at it has lost its leases; the seqs in order."""

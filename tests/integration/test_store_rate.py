@@ -14,6 +14,8 @@ from worker.store.client import connect
 from worker.store.rate import Demand, RateStore, Taken
 from worker.store.scripts import Scripts
 
+ON_A_CLUSTER = True
+
 
 def store(partition: Partition, calls: int, seconds: float) -> RateStore:
     return RateStore(partition.scripts, partition.settings.prefix, "crm", Rate(calls, seconds))

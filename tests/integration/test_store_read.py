@@ -13,6 +13,8 @@ from worker.store.sequence import PAGE, SequenceStore
 
 KIB = 1024
 
+ON_A_CLUSTER = True
+
 
 def sizes(batch: Batch) -> list[int]:
     return [delivery.size for delivery in batch.deliveries if isinstance(delivery, Delivery)]

@@ -16,6 +16,8 @@ from worker.store.replay import Plan, Replay, Replays, ReplaysElsewhere, Step
 
 NUMBERS = count()
 
+ON_A_CLUSTER = True
+
 
 @pytest.fixture
 def kept(any_server_url: str, prefix: str) -> Iterator[Partition]:

@@ -15,6 +15,8 @@ from worker.store.quarantine import Quarantined, body_of, drop_quarantined, quar
 OLD = replace(AT_ONCE, dedup_window_ms=1000)
 """Everything below the watermark is too old: the kit's events are of a fixed day."""
 
+ON_A_CLUSTER = True
+
 
 def found(partition: Partition) -> list[Quarantined]:
     return select_quarantine(partition.client, [partition.keys], Window())

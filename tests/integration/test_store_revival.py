@@ -20,6 +20,8 @@ from worker.store.revival import MOST, Outcome, Revival, chunks, drop
 
 REVIVED, STALE, GONE, LOST = Outcome.REVIVED, Outcome.STALE, Outcome.GONE, Outcome.LOST
 
+ON_A_CLUSTER = True
+
 
 @pytest.fixture
 def kept(any_server_url: str, prefix: str) -> Iterator[Partition]:

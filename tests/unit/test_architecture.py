@@ -16,7 +16,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.errors": (),
     "worker.tls": ("worker.errors",),
     "worker.from_files": ("worker.errors",),
-    "worker.settings": ("worker.errors", "worker.tls", "worker.from_files"),
+    "worker.address": (),
+    "worker.settings": ("worker.address", "worker.errors", "worker.tls", "worker.from_files"),
     "worker.broker": (),
     "worker.doorbell": ("worker.errors", "worker.settings", "worker.broker", "worker.tls"),
     "worker.core": ("worker.core", "worker.errors"),
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "worker.errors",
         "worker.doorbell",
         "worker.tls",
+        "worker.address",
     ),
     "worker.runtime": (
         "worker.runtime",
@@ -73,7 +75,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.ops": OURS,
     "worker.testing": OURS,
     "worker.celery": OURS,
-    "ingress": ("ingress", "worker.settings", "worker.errors", "worker.doorbell", "worker.store", "worker.core"),
+    "ingress": (
+        "ingress",
+        "worker.settings",
+        "worker.errors",
+        "worker.doorbell",
+        "worker.store",
+        "worker.core",
+        "worker.address",
+    ),
     "ingress.__main__": ("ingress", "worker.ops.logs", "worker.settings", "worker.errors"),
 }
 FOREIGN_TO_CORE = {"redis", "celery", "kombu", "time", "os", "asyncio", "random", "structlog", "socket", "threading"}

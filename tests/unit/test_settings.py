@@ -78,7 +78,6 @@ def test_a_wrong_setting_is_one_line_that_names_it(
         "amqp://guest@127.0.0.1//",
         "sqla+sqlite:///doorbells",
         "redis://127.0.0.1:6379/0;redis://127.0.0.2:6379/0",
-        "sentinel://127.0.0.1:26379;sentinel://127.0.0.1:26380",
         "memory://",
     ],
 )

@@ -7,7 +7,8 @@ own figure for the stream (MEMORY USAGE), which adds up its nodes without readin
 reads at most ``NODES`` of them: partitions take turns when there are more, and meanwhile one's entries are taken to be
 as large as when last measured. Of a single partition with more nodes than that, the oldest so many stand for all.
 
-The same code asks with redis-py's clients of both kinds: ``steps`` yields commands and is sent their answers.
+In a cluster what waits is added up over its nodes, and the memory is that of the fullest: it is the first to refuse. A
+node that does not answer counts for nothing, for the others take in what is theirs.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any, Final, NamedTuple
 
 import redis.exceptions
 
+from worker.store.cluster import AWAY, servers
 from worker.store.keys import PartitionKeys
 
 NODES: Final = 65_536
 SLICE: Final = 256  # commands sent at once, so that thousands of partitions hold nobody up
+
+MEMORY: Final = ("INFO", "memory")  # of the fullest server
 
 Command = tuple[str | int, ...]
 Steps = Generator[Sequence[Command], list[Any], "Measured"]
@@ -51,7 +55,7 @@ class Scale:
     def steps(self) -> Steps:
         """Yields commands, never more than ``SLICE`` at once, is sent their answers, and returns a ``Measured``.
 
-        Answers may be errors of redis-py's; all but refusals of the user's are raised.
+        Answers may be errors of redis-py's; all but refusals of the user's are raised. None is of a node that is away.
         """
         lengths: list[int] = []
         kept: list[tuple[int, int]] = []
@@ -63,8 +67,8 @@ class Scale:
                 for command in (("XLEN", keys.inbox), ("HMGET", keys.ledger, "kept", "kept_bytes"))
             ]
             _raise_other(answers)
-            lengths += answers[::2]
-            kept += [(int(events or 0), int(size or 0)) for events, size in answers[1::2]]
+            lengths += [length or 0 for length in answers[::2]]
+            kept += [(int(events or 0), int(size or 0)) for events, size in (pair or (0, 0) for pair in answers[1::2])]
 
         refused = set()
         chosen = self._choose(lengths)
@@ -79,7 +83,7 @@ class Scale:
             for at, usage in zip(turn, answers, strict=True):
                 self._averages[at] = (usage or 0) / lengths[at]
 
-        answers = yield [("INFO", "memory")]
+        answers = yield [MEMORY]
         if _raise_other(answers):
             refused.add("INFO")
         memory, most = _memory(answers[0])
@@ -115,18 +119,46 @@ class Scale:
 
 
 def measure(client: redis.Redis, scale: Scale) -> Measured:
-    """The measurement through a client of a thread's. Raises as redis-py does."""
+    """The measurement. Raises as redis-py does, in a cluster only if no node answers."""
     steps = scale.steps()
     commands = next(steps)
     while True:
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
+        answers = _fullest(client) if commands == [MEMORY] else _ask(client, commands)
         try:
-            commands = steps.send(pipe.execute(raise_on_error=False))
+            commands = steps.send(answers)
         except StopIteration as end:
             measured: Measured = end.value
             return measured
+
+
+def _ask(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    pipe = client.pipeline(transaction=False)
+    for command in commands:
+        pipe.execute_command(*command)
+    return present(pipe.execute(raise_on_error=False))
+
+
+def _fullest(client: redis.Redis) -> list[Any]:
+    answers = []
+    for server in servers(client):
+        try:
+            answers += _ask(server, [MEMORY])
+        except (redis.exceptions.RedisError, OSError) as error:
+            answers.append(error)
+    return [max(present(answers), key=_fullness)]
+
+
+def present(answers: list[Any]) -> list[Any]:
+    """The answers, with None for those of nodes that are away. Raises what these say if no other node has answered."""
+    away = [answer for answer in answers if isinstance(answer, AWAY)]
+    if away and len(away) == len(answers):
+        raise away[0]
+    return [None if isinstance(answer, AWAY) else answer for answer in answers]
+
+
+def _fullness(info: Any) -> tuple[float, int]:
+    used, most = _memory(info)
+    return (used / most if most else 0.0), used
 
 
 def _raise_other(answers: Sequence[Any]) -> bool:

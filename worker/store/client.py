@@ -14,69 +14,119 @@ from typing import Any, Final
 import hiredis
 import redis
 import redis.asyncio
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
 
 from worker import tls
+from worker.address import EXAMPLES, Address, Host, Kind
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
+from worker.store.cluster import ClusterClient
+from worker.store.layout import Layout
 
 CONNECT_TIMEOUT = 1.0  # seconds
 COMMAND_TIMEOUT = 3.0  # seconds; a script over thousands of events takes milliseconds, and no lease is longer than 4 s
+SENTINEL_TIMEOUT = 0.4  # seconds; two of five may be away, and a delivery still has its answer in time
+ASK_TIMEOUT = 1.0  # seconds for a node of a cluster to say how the keys are spread; then another one is asked
 
 
 def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Redis:
     """A client for one thread or process; lazily connected, so it never fails but on a malformed URL.
 
-    Raises ``ConfigurationError`` naming ``HANDOFF_REDIS_URL``.
+    ``timeout`` is seconds for an answer. Behind Sentinels, a new connection goes to the primary that they name; to a
+    cluster, each command to the node that has its keys (store/cluster.py). Raises ``ConfigurationError`` naming
+    ``HANDOFF_REDIS_URL``.
     """
+    address = settings.address
+    options = _options(address, timeout) | {"retry": Retry(NoBackoff(), 0), "command_packer": _Packer()}
     try:
-        client = redis.Redis.from_url(
-            settings.redis_url,
-            socket_timeout=timeout,
-            **_socket_options(settings),
-            retry=Retry(NoBackoff(), 0),
-            client_name="handoff",
-            driver_info=None,  # CLIENT SETINFO is one more right to give, and none that Redis 7.0 knows
-            command_packer=_Packer(),
-        )
+        if address.kind is Kind.CLUSTER:
+            return ClusterClient(
+                layout_of(address), lambda host: _reading(redis.Redis.from_url(address.url_of(host), **options))
+            )
+        if address.kind is Kind.SENTINEL:
+            sentinels = Sentinel(
+                _pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": options["retry"]}
+            )
+            pool = SentinelConnectionPool(address.service, sentinels, **_server_options(address), **options)
+            return _reading(redis.Redis.from_pool(pool))
+        return _reading(redis.Redis.from_url(address.server_url, **options))
     except ValueError as error:
         raise _malformed(error) from None
+
+
+def layout_of(address: Address) -> Layout:
+    """What is known of a cluster's nodes: nothing yet. They are asked over connections of their own, which wait less
+    long: whoever asks has just seen one fail."""
+    options = _options(address, ASK_TIMEOUT) | {"retry": Retry(NoBackoff(), 0)}
+
+    def ask(host: Host) -> Any:
+        with redis.Redis.from_url(address.url_of(host), **options) as node:
+            return node.execute_command("CLUSTER SLOTS")
+
+    return Layout(address.hosts, ask)
+
+
+def pool_async(address: Address, *, connections: int, host: Host | None = None) -> redis.asyncio.ConnectionPool:
+    """Connections for an event loop to the server or primary, or to one node of a cluster: ``host``.
+
+    At most so many; they have no time limit for answers: whoever uses one puts its own around that. Raises
+    ``ConfigurationError`` naming ``HANDOFF_REDIS_URL``.
+    """
+    from redis.asyncio.retry import Retry as AsyncRetry
+    from redis.asyncio.sentinel import Sentinel as AsyncSentinel
+    from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
+
+    retry = AsyncRetry(NoBackoff(), 0)
+    options = _options(address, None) | {"retry": retry, "max_connections": connections}
+    try:
+        if address.kind is Kind.SENTINEL:
+            sentinels = AsyncSentinel(_pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": retry})
+            return AsyncSentinelConnectionPool(address.service, sentinels, **_server_options(address), **options)
+        url = address.server_url if host is None else address.url_of(host)
+        return redis.asyncio.BlockingConnectionPool.from_url(url, timeout=None, **options)
+    except ValueError as error:
+        raise _malformed(error) from None
+
+
+def _reading(client: redis.Redis) -> redis.Redis:
     # Entries as the server sends them, [id, [field, value, ...]]: making a dict of each costs more than reading it.
     client.set_response_callback("XRANGE", _as_sent)
     return client
 
 
-def connect_async(
-    settings: Settings, *, timeout: float | None = COMMAND_TIMEOUT, connections: int = 8
-) -> redis.asyncio.Redis:
-    """The same for an event loop, with at most ``connections`` sockets; a caller waits for a free one.
-
-    ``timeout=None``: the caller puts a limit of its own around what it does.
-    """
-    from redis.asyncio.retry import Retry as AsyncRetry
-
-    try:
-        pool = redis.asyncio.BlockingConnectionPool.from_url(
-            settings.redis_url,
-            max_connections=connections,
-            timeout=timeout,
-            socket_timeout=timeout,
-            **_socket_options(settings),
-            retry=AsyncRetry(NoBackoff(), 0),
-            client_name="handoff",
-            driver_info=None,
-        )
-    except ValueError as error:
-        raise _malformed(error) from None
-    return redis.asyncio.Redis.from_pool(pool)
+def _options(address: Address, timeout: float | None) -> dict[str, Any]:
+    """What redis-py takes for any connection; for one over a file it would raise ``TypeError`` at some of it."""
+    options: dict[str, Any] = {"socket_timeout": timeout, "client_name": "handoff"}
+    options["driver_info"] = None  # CLIENT SETINFO is one more right to give, and none that Redis 7.0 knows
+    if not address.server_url.startswith("unix://"):
+        options |= {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
+    return options
 
 
-def _socket_options(settings: Settings) -> dict[str, Any]:
-    """What redis-py takes for a connection over a network; for one over a file it would raise ``TypeError``."""
-    if settings.redis_url.startswith("unix://"):
-        return {}
-    return {"socket_connect_timeout": CONNECT_TIMEOUT, "socket_keepalive": True}
+def _server_options(address: Address) -> dict[str, Any]:
+    """What the URL says of the servers behind Sentinels, who say where those are."""
+    found = {**parse_url(address.server_url), "ssl": address.tls}
+    for name in ("host", "port", "connection_class"):
+        found.pop(name, None)
+    return found
+
+
+def _sentinel_options(address: Address) -> dict[str, Any]:
+    options = {name: value for name, value in _server_options(address).items() if name.startswith("ssl")}
+    options |= {
+        "driver_info": None,
+        "username": address.sentinel_user or None,
+        "password": address.sentinel_password or None,
+    }
+    return options | {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
+
+
+def _pairs(address: Address) -> list[tuple[str, int]]:
+    return [(host.name, host.port) for host in address.hosts]
 
 
 # Error replies that a server takes back by itself or by an operator's hand; all others are faults of ours. redis-py
@@ -88,9 +138,12 @@ _FOR_NOW = (
     redis.exceptions.NoPermissionError,
     redis.exceptions.MasterDownError,
     redis.exceptions.ClusterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.AskError,
 )
 _FOR_NOW_WORDS = (
-    "READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOPERM", "DB index"
+    "READONLY", "OOM", "LOADING", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOPERM", "DB index",
+    "TRYAGAIN", "Script attempted to access a non local key",
 )  # fmt: skip
 
 
@@ -123,6 +176,8 @@ def lacks_right(error: BaseException | None) -> bool:
 
 def describe(error: BaseException) -> str:
     """An error in one line. redis-py's texts name host and port and never the password."""
+    if isinstance(error, MasterNotFoundError | AsyncMasterNotFoundError):
+        return "no Sentinel that answers knows a primary of that name that is up"
     return " ".join((str(error) or type(error).__name__).split())[:300]
 
 
@@ -144,5 +199,5 @@ def _malformed(error: ValueError) -> ConfigurationError:
     return ConfigurationError(
         "HANDOFF_REDIS_URL",
         describe(error),
-        "for instance redis://127.0.0.1:6379/0 or rediss://user:password@host:6380/0",
+        EXAMPLES[""],
     )

@@ -17,6 +17,7 @@ import redis.exceptions
 
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.store.client import unavailable_as_error
+from worker.store.cluster import servers
 
 SETTING: Final = "HANDOFF_DURABILITY"
 REMEDY: Final = "or set HANDOFF_DURABILITY=server"
@@ -69,13 +70,34 @@ def _disk(config: Mapping[Any, Any]) -> Lack | None:
 
 def check(client: redis.Redis) -> None:
     """Raises ``ConfigurationError`` where the server can't, and ``StoreUnavailable`` where it can't be asked."""
-    with unavailable_as_error():
-        pipe = client.pipeline(transaction=False)
-        for question in QUESTIONS:
-            pipe.execute_command(*question)
-        lack = why_not(pipe.execute(raise_on_error=False))
+    lack = lacking(client)
     if lack is not None:
         raise error_of(lack)
+
+
+def lacking(client: redis.Redis) -> Lack | None:
+    """What the server lacks, or the first node of a cluster that lacks something. A node that is away is passed over as
+    long as another one answers: it stores nothing either. Raises ``StoreUnavailable``."""
+    error: StoreUnavailable | None = None
+    asked = False
+    with unavailable_as_error():
+        each = servers(client)
+    for server in each:
+        try:
+            with unavailable_as_error():
+                pipe = server.pipeline(transaction=False)
+                for question in QUESTIONS:
+                    pipe.execute_command(*question)
+                lack = why_not(pipe.execute(raise_on_error=False))
+        except StoreUnavailable as away:
+            error = away
+            continue
+        asked = True
+        if lack is not None:
+            return lack
+    if error is not None and not asked:
+        raise error
+    return None
 
 
 def error_of(lack: Lack) -> ConfigurationError:

@@ -1,11 +1,12 @@
 """The Lua scripts, one operation each, and what their result codes mean.
 
-Each script's header gives its KEYS, ARGV and results. A script is sent by its digest, and loaded when the server does
-not know it (redis-py does both). Codes become typed errors here and nowhere else.
+Each script's header gives its KEYS, ARGV and results. A script is sent by its digest, and as a whole when the server
+does not know it. Codes become typed errors here and nowhere else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from enum import IntEnum
@@ -76,16 +77,27 @@ def source(name: str) -> str:
     return INCLUDE.sub(lambda found: source(found[1]), text)
 
 
+def digest(text: str) -> str:
+    """What the server knows a script by."""
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
 class Scripts:
     """The scripts, ready to run on one client."""
 
     def __init__(self, client: redis.Redis) -> None:
-        self._scripts = {name: client.register_script(source(name)) for name in NAMES}
+        self._client = client
+        self._texts = {name: source(name) for name in NAMES}
+        self._digests = {name: digest(text) for name, text in self._texts.items()}
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """The script's answer. Raises ``StoreUnavailable`` when the server can't run it now."""
         with unavailable_as_error():
-            return self._scripts[name](keys=keys, args=args)
+            try:
+                return self._client.evalsha(self._digests[name], len(keys), *keys, *args)
+            except redis.exceptions.NoScriptError:
+                # Whole, to the server that lacks it: that also loads it there. A cluster has many, and one may be new.
+                return self._client.eval(self._texts[name], len(keys), *keys, *args)
 
 
 def owned(code: int, what: str) -> Code:

