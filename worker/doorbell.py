@@ -16,6 +16,7 @@ from kombu.connection import Connection
 from kombu.messaging import Producer
 
 from worker import tls
+from worker.address import Kind
 from worker.errors import BrokerUnavailable
 from worker.settings import Settings
 
@@ -33,6 +34,7 @@ def transport_options(settings: Settings) -> dict[str, Any]:
     if not settings.broker.startswith(REDIS_LIKE):
         return {}
     return {
+        **sentinel_options(settings),
         "ack_emulation": False,
         # A connection that leads nowhere any more is known by this: the consumer's after 3 to 5 s (a second of BRPOP,
         # two without a word, looked at every two), that of whoever rings after as long as a bell counts.
@@ -44,6 +46,26 @@ def transport_options(settings: Settings) -> dict[str, Any]:
         "queue_order_strategy": "round_robin",
         "client_name": "handoff-bell",
     }
+
+
+def sentinel_options(settings: Settings) -> dict[str, Any]:
+    """What kombu has to be told beside the URL to find the primary; nothing where there are no Sentinels."""
+    address = settings.broker_address
+    if address is None or address.kind is not Kind.SENTINEL:
+        return {}
+    from worker import broker
+
+    return broker.sentinel_options(address)
+
+
+def broker_ssl(settings: Settings) -> dict[str, Any] | bool:
+    """What kombu has to be told of TLS beside the URL: a Sentinel's has no place for it."""
+    address = settings.broker_address
+    if address is None or address.kind is not Kind.SENTINEL or not address.tls:
+        return False
+    from worker.broker import tls_options
+
+    return {name: value for name, value in tls_options(address).items() if name != "ssl"}
 
 
 def run_task(handler: str) -> str:
@@ -100,7 +122,10 @@ class Doorbell:
 
             broker.install()
         connection = Connection(
-            self._settings.broker, transport_options=transport_options(self._settings), connect_timeout=3
+            self._settings.broker,
+            transport_options=transport_options(self._settings),
+            connect_timeout=3,
+            ssl=broker_ssl(self._settings),
         )
         # Left to itself, kombu connects at the first message, and tries again with pauses of 2, 4, 6 ... seconds. For
         # so long a sequencer would hold its place in the pool, and the sweeper would not sweep. Each host

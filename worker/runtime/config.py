@@ -7,7 +7,7 @@ from typing import Any
 from kombu.entity import Exchange, Queue
 
 from worker.core.handlers import Registry
-from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE, SEQUENCE_TASK, run_task, transport_options
+from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE, SEQUENCE_TASK, broker_ssl, run_task, transport_options
 from worker.runtime import consumer
 from worker.settings import Settings
 
@@ -18,6 +18,7 @@ def celery_config(settings: Settings, registry: Registry) -> dict[str, Any]:
     return {
         "broker_url": settings.broker,
         "broker_transport_options": transport_options(settings),
+        "broker_use_ssl": broker_ssl(settings),
         # Come back from anything: a broker that is away, for however long, or one that refuses for a while.
         "broker_connection_retry_on_startup": True,
         "broker_connection_retry": True,

@@ -12,6 +12,7 @@ from kombu.messaging import Producer
 from worker.api import CallTimeout, Context
 from worker.core.events import AssigneeChange, Event
 from worker.core.handlers import Forward
+from worker.doorbell import broker_ssl, sentinel_options
 from worker.settings import Settings
 
 CONNECT: Final = 3.0  # seconds
@@ -46,6 +47,8 @@ class Forwarder:
 
         self._forward = forward
         self._broker = forward.broker or settings.broker
+        self._sentinels = {} if forward.broker else sentinel_options(settings)
+        self._ssl = not forward.broker and broker_ssl(settings)
         self._application = Celery("handoff-forward", broker=self._broker, set_as_current=False)
         self._application.conf.update(task_serializer="json", task_ignore_result=True, task_publish_retry=False)
         self._kept: tuple[int, Producer] | None = None
@@ -82,7 +85,12 @@ class Forwarder:
 
     def _producer(self) -> Producer:
         if self._kept is None or self._kept[0] != os.getpid():
-            connection = Connection(self._broker, transport_options=_options(self._broker), connect_timeout=CONNECT)
+            connection = Connection(
+                self._broker,
+                transport_options=_options(self._broker) | self._sentinels,
+                connect_timeout=CONNECT,
+                ssl=self._ssl,
+            )
             # Each host once: by itself kombu would go on trying, with pauses, and hold up the process.
             connection.ensure_connection(max_retries=max(0, len(connection.alt) - 1), interval_start=0, interval_step=0)
             self._kept = os.getpid(), Producer(connection)

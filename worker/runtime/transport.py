@@ -31,6 +31,7 @@ from worker import broker
 
 _PUSH: Final = "#!lua flags=allow-oom\nreturn redis.call('LPUSH', KEYS[1], ARGV[1])"
 _PATH: Final = f"{__name__}:GuardedTransport"
+_SENTINEL_PATH: Final = f"{__name__}:GuardedSentinelTransport"
 
 log = structlog.get_logger("handoff.worker")
 
@@ -110,7 +111,18 @@ class GuardedTransport(kombu.transport.redis.Transport):
     Channel = GuardedChannel
 
 
+class GuardedSentinelChannel(GuardedChannel, broker.SentinelChannel):
+    """The same to the primary that Sentinels know."""
+
+
+class GuardedSentinelTransport(kombu.transport.redis.SentinelTransport):
+    """The Sentinel transport, with guarded channels."""
+
+    Channel = GuardedSentinelChannel
+
+
 def install() -> None:
-    """Make ``redis://`` and ``rediss://`` brokers of this process use the guarded transport."""
+    """Make ``redis://``, ``rediss://`` and ``sentinel://`` brokers of this process use the guarded transports."""
+    kombu.transport.TRANSPORT_ALIASES["sentinel"] = _SENTINEL_PATH
     for alias in ("redis", "rediss", "valkey", "valkeys"):
         kombu.transport.TRANSPORT_ALIASES[alias] = _PATH
