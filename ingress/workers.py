@@ -4,10 +4,11 @@ a request. An ingress stores whether or not anybody works, so it is ready withou
 
 from __future__ import annotations
 
+import asyncio
 from enum import StrEnum
 from typing import Final
 
-import redis.asyncio
+import redis
 import redis.exceptions
 
 from worker.store.heartbeats import Worker, commands, understood
@@ -26,7 +27,7 @@ class State(StrEnum):
 class Workers:
     """``counts`` is None as long as nobody could say."""
 
-    def __init__(self, client: redis.asyncio.Redis, prefix: str) -> None:
+    def __init__(self, client: redis.Redis, prefix: str) -> None:
         self._client = client
         self._commands = commands(prefix)
         self._turn = 0
@@ -38,15 +39,18 @@ class Workers:
         if self._turn % EVERY != 1:
             return
         try:
-            async with self._client.pipeline(transaction=False) as pipeline:
-                for command in self._commands:
-                    pipeline.execute_command(*command)
-                found = understood(await pipeline.execute())
+            found = await asyncio.to_thread(self._ask)
         except (redis.exceptions.RedisError, OSError):
             self.counts = None
             return
         states = [state_of(worker) for worker in found]
         self.counts = {state: states.count(state) for state in State}
+
+    def _ask(self) -> list[Worker]:
+        pipe = self._client.pipeline(transaction=False)
+        for command in self._commands:
+            pipe.execute_command(*command)
+        return understood(pipe.execute())
 
 
 def state_of(worker: Worker) -> State:
