@@ -103,7 +103,7 @@ def ingress(
 @dataclass
 class FrailServer:
     """A state server that can be killed, brought back and stopped in its tracks. It keeps nothing, unless ``options``
-    say so; ``before`` is a command that runs it."""
+    or its ``configuration`` say so; ``before`` is a command that runs it."""
 
     folder: Path
     port: int = field(default_factory=free_port)
@@ -111,15 +111,18 @@ class FrailServer:
     kind: str = "valkey"
     options: Sequence[str] = ()
     before: Sequence[str] = ()
+    configuration: Path | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
 
     def start(self) -> None:
-        options = ["--port", str(self.port), "--save", "", "--appendonly", "no", "--dir", str(self.folder)]
-        options += ["--aclfile", str(access.write(self.folder))]
-        self.process = processes.start([*self.before, binary(self.kind), *options, *self.options], {})
+        options = ["--port", str(self.port), "--dir", str(self.folder), "--aclfile", str(access.write(self.folder))]
+        nothing_kept = ["--save", "", "--appendonly", "no"]
+        kept = nothing_kept if self.configuration is None else [str(self.configuration)]
+        command = [*self.before, binary(self.kind), *kept, *options, *self.options]
+        self.process = processes.start(command, {})
         wait_for_server(self.port)
 
     def kill(self) -> None:

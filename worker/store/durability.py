@@ -54,10 +54,11 @@ def why_not(answers: Sequence[Any]) -> Lack | None:
         return Lack("the server's user may not read appendfsync", "allow it +config|get")
     if isinstance(config, Exception):
         raise config
-    return _disk(config)
+    return lack_of(config)
 
 
-def _disk(config: Mapping[Any, Any]) -> Lack | None:
+def lack_of(config: Mapping[Any, Any]) -> Lack | None:
+    """What directives lack that name ``appendfsync`` and ``no-appendfsync-on-rewrite``."""
     found = {_text(name): _text(value) for name, value in config.items()}
     if (sync := found.get("appendfsync")) != "always":
         problem = f"this server has appendfsync {sync}, with which WAITAOF is late or answers before the disk has it"
