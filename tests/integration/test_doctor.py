@@ -7,19 +7,24 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
 import redis
 
 from tests import servers
+from tests.beats import beat
 from tests.cli_kit import Ran, describe, run, run_process
 from tests.handler_kit import importing
 from tests.ingress_kit import FrailServer, frail_server
 from tests.processes import until
+from worker.core.liveness import Condition
 from worker.settings import Settings
+from worker.store.heartbeats import Heartbeats
 from worker.store.installation import announce_handlers
 from worker.store.keys import config, sweeper
+from worker.store.scripts import Scripts
 
 pytestmark = pytest.mark.server
 
@@ -229,6 +234,43 @@ def test_handlers_that_differ_from_the_workers(server: FrailServer, client: redi
     ran = doctor(server, tmp_path, "--json")
     assert (found(ran, "handlers")["level"], ran.code) == ("unsafe", 1)
     assert "queue" in found(ran, "handlers")["what"]
+
+
+def beating(server: FrailServer, client: redis.Redis, **changes: Any) -> None:
+    Heartbeats(client, Scripts(client), PREFIX).write(beat(**changes))
+
+
+def test_workers_whose_handlers_differ(server: FrailServer, client: redis.Redis, tmp_path: Path) -> None:
+    started(client)
+    beating(server, client, id="one", name="celery@web1", handlers={"crm": "aaa", "mail": "mmm"})
+    beating(server, client, id="two", name="celery@web2", handlers={"crm": "aaa", "mail": "mmm"})
+    assert doctor(server, tmp_path).code == 0
+    beating(server, client, id="two", name="celery@web2", handlers={"crm": "bbb", "mail": "mmm"})
+    ran = doctor(server, tmp_path, "--json")
+    assert (found(ran, "handlers")["level"], ran.code) == ("unsafe", 1)
+    what = found(ran, "handlers")["what"]
+    assert what == "crm is defined differently by the workers celery@web1 (process 17) | celery@web2 (process 17)"
+
+
+def test_a_worker_whose_clock_is_off_and_one_that_is_deaf(
+    server: FrailServer, client: redis.Redis, tmp_path: Path
+) -> None:
+    started(client)
+    beating(server, client, id="one", skew_ms=-45_000)
+    ran = doctor(server, tmp_path, "--json")
+    assert (found(ran, "clock")["level"], ran.code) == ("unsafe", 1)
+    beating(server, client, id="one", condition=Condition.DEAF, unheard=20.0)
+    ran = doctor(server, tmp_path, "--json")
+    assert (found(ran, "workers")["level"], ran.code) == ("unsafe", 1)
+
+
+def test_a_queue_that_no_worker_reads(server: FrailServer, client: redis.Redis, tmp_path: Path) -> None:
+    started(client)
+    announce_handlers(client, Settings(redis_url=server.url, prefix=PREFIX), [describe("crm", queue="crm")])
+    beating(server, client)
+    ran = doctor(server, tmp_path, "--json")
+    assert (found(ran, "queues")["level"], ran.code) == ("unsafe", 1)
+    assert "-Q crm" in found(ran, "queues")["remedy"]
 
 
 def test_a_queue_that_nobody_reads(server: FrailServer, client: redis.Redis, tmp_path: Path) -> None:

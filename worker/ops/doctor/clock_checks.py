@@ -26,7 +26,7 @@ def server(facts: Facts) -> Iterable[Finding]:
 
 
 def workers(facts: Facts) -> Iterable[Finding]:
-    for worker in facts.installed.workers if facts.installed is not None else ():
+    for worker in facts.installed.beating if facts.installed is not None else ():
         if abs(worker.ahead) >= OFF:
             what = f"its clock is {_apart(worker.ahead)} the server's"
             yield _judge(abs(worker.ahead), what, worker.name)

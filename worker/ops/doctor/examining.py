@@ -47,7 +47,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     clock_checks.workers,
     fleet_checks.broker,
     fleet_checks.partitions,
-    fleet_checks.sweeper,
+    fleet_checks.workers,
     fleet_checks.handlers,
     fleet_checks.queues,
 )

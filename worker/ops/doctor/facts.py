@@ -81,13 +81,15 @@ class Broker:
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker that has beaten within a minute. ``handlers`` are digests of its definitions by name; ``ahead`` is its
-    clock's lead over the server's, ms. ``trouble``: why it does no work, as ``handoff doctor --worker`` says it."""
+    clock's lead over the server's, ms. ``trouble``: what keeps it from work, by its own word or because it is
+    ``silent``, which a worker that was killed is, too."""
 
     name: str
     handlers: Mapping[str, str]
     queues: Sequence[str]
     ahead: float
     trouble: str = ""
+    silent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,11 @@ class Installed:
     bells: Mapping[str, int] | None = None
     workers: Sequence[Worker] = ()
     error: str = ""
+
+    @property
+    def beating(self) -> Sequence[Worker]:
+        """The workers that are there now."""
+        return [worker for worker in self.workers if not worker.silent]
 
 
 @dataclass(frozen=True, slots=True)

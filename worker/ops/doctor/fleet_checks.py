@@ -48,7 +48,8 @@ def partitions(facts: Facts) -> Iterable[Finding]:
         yield Finding(Level.OK, "partitions", f"there are {stored}, as everybody says")
 
 
-def sweeper(facts: Facts) -> Iterable[Finding]:
+def workers(facts: Facts) -> Iterable[Finding]:
+    """Does one sweep, and does each get work done?"""
     installed = facts.installed
     if installed is None:
         return
@@ -60,6 +61,17 @@ def sweeper(facts: Facts) -> Iterable[Finding]:
     elif installed.partitions is not None:
         why = "what is accepted waits until there is one"
         yield Finding(Level.WARN, "workers", "none runs: nobody sweeps", why, "start a worker")
+    for worker in installed.workers:
+        if worker.trouble:
+            level = Level.WARN if worker.silent else Level.UNSAFE
+            why = (
+                "it was killed, hangs, or can't reach the server"
+                if worker.silent
+                else "it does no work, and should leave"
+            )
+            yield Finding(
+                level, "workers", f"has been {worker.trouble}", why, "start it again, if nobody does", worker.name
+            )
 
 
 def handlers(facts: Facts) -> Iterable[Finding]:
@@ -70,7 +82,7 @@ def handlers(facts: Facts) -> Iterable[Finding]:
     findings = list(_between(installed))
     if defined is not None and installed.announced:
         # Workers that beat are compared with each other; then this machine may be one that runs none.
-        level = Level.WARN if installed.workers or not installed.sweeping else Level.UNSAFE
+        level = Level.WARN if installed.beating or not installed.sweeping else Level.UNSAFE
         for name in sorted(set(installed.announced) | set(defined)):
             here, there = defined.get(name), installed.announced.get(name)
             if here is None:
@@ -86,9 +98,9 @@ def handlers(facts: Facts) -> Iterable[Finding]:
 
 def _between(installed: Installed) -> Iterable[Finding]:
     """Workers that beat, compared with each other."""
-    for name in sorted({name for worker in installed.workers for name in worker.handlers}):
+    for name in sorted({name for worker in installed.beating for name in worker.handlers}):
         kinds: dict[str | None, list[str]] = {}
-        for worker in installed.workers:
+        for worker in installed.beating:
             kinds.setdefault(worker.handlers.get(name), []).append(worker.name)
         if len(kinds) > 1:
             without = sorted(kinds.get(None, []))
@@ -137,9 +149,9 @@ def queues(facts: Facts) -> Iterable[Finding]:
     installed = facts.installed
     if installed is None or installed.error:
         return
-    read = {queue for worker in installed.workers for queue in worker.queues}
+    read = {queue for worker in installed.beating for queue in worker.queues}
     wanted = {str(handler.get("queue")) for handler in installed.announced.values() if "queue" in handler}
-    unread = wanted - read if installed.workers else set()
+    unread = wanted - read if installed.beating else set()
     for queue, bells in (installed.bells or {}).items():
         if bells >= MANY_BELLS:
             unread.add(queue)

@@ -8,12 +8,15 @@ import redis
 
 from worker.doorbell import DELIVER_QUEUE, SEQUENCE_QUEUE
 from worker.errors import StoreError
-from worker.ops.doctor.facts import Installed
+from worker.ops.doctor.facts import Installed, Worker
+from worker.ops.worker_probe import judged
 from worker.settings import Settings
 from worker.store import keys, ledger
 from worker.store.client import describe, unavailable_as_error
+from worker.store.heartbeats import Heartbeats
 from worker.store.installation import known_handlers
 from worker.store.keys import PartitionKeys
+from worker.store.scripts import Scripts
 
 
 def read(client: redis.Redis, settings: Settings) -> Installed:
@@ -38,6 +41,17 @@ def _read(client: redis.Redis, settings: Settings) -> Installed:
         sweeping=sweeping,
         waiting={name: sum(ledger.waiting_jobs(counts, name) for counts in books) for name in sorted(names)},
         bells=_bells(client, settings, announced.values()) if settings.rings_on_store else None,
+        workers=[
+            Worker(
+                name=f"{seen.beat.name} (process {seen.beat.pid})",
+                handlers=seen.beat.handlers,
+                queues=seen.beat.queues,
+                ahead=seen.beat.skew_ms,
+                trouble="" if seen.healthy else judged(seen).what,
+                silent=seen.silent,
+            )
+            for seen in Heartbeats(client, Scripts(client), settings.prefix).read()
+        ],
     )
 
 
