@@ -26,7 +26,7 @@ def outcome(body: bytes, url_team: str | None) -> Envelope | Unreadable:
         return error
 
 
-@examples(500)
+@examples(250)
 @given(bodies, url_teams)
 def test_what_is_read_is_what_the_json_says(body: bytes, url_team: str | None) -> None:
     found = outcome(body, url_team)
@@ -70,7 +70,7 @@ def _check_owner(found: Envelope, document: dict[str, Any]) -> None:
         assert found.prospect == f"{prospect.get('platform')}:{prospect['platformId']}"
 
 
-@examples(300)
+@examples(150)
 @given(documents(), url_teams)
 def test_what_is_a_plain_event_is_read(body: bytes, url_team: str | None) -> None:
     """The other way round: an event whose envelope is as documented never ends in quarantine for what else it holds."""

@@ -174,3 +174,14 @@ def test_reprs_show_ids_and_no_personal_data() -> None:
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="stolen"):
         change(v1(), kind="stolen")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "9" * 400, "9" * 5000, "-" + "9" * 5000])
+def test_one_number_without_bounds_keeps_nobody_from_the_rest(number: str) -> None:
+    """JSON allows it, so it is released, and what is called with it must be able to read it."""
+    raw = b'{"id":"e","seq":1,"teamId":"t","type":"thread.typing","data":{"threadId":"x","count":%s}}' % number.encode()
+    event = Event(raw)
+    assert event.data["threadId"] == "x"
+    assert abs(event.data["count"]) > 1e300
+    assert event.model.data is not None
+    assert event.model.id == "e"

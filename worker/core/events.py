@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from worker.core.changes import ChangeKind
+from worker.core.document import quickly
 from worker.core.envelope import Envelope, prospect_key, read
 
 if TYPE_CHECKING:
@@ -61,9 +62,8 @@ class Event:
     @property
     def document(self) -> dict[str, Any]:
         if self._document is None:
-            import msgspec
-
-            self._document = msgspec.json.decode(self.raw, type=dict[str, Any])
+            document: dict[str, Any] = quickly(self.raw)
+            self._document = document
         return self._document
 
     @property

@@ -8,11 +8,11 @@ Built when asked for, from the raw body: ordering and delivery never need them (
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from pydantic import ValidationError
 
+from worker.core.document import slowly
 from worker.core.models.base import Wire
 from worker.core.models.legacy import LegacyEvent
 from worker.core.models.team import AccountLink, Campaign, Member, Status, Tag, Team
@@ -50,7 +50,7 @@ def parse(body: bytes) -> EventV1 | EventV2 | LegacyEvent:
     """
     try:
         # Not pydantic's own parser: it refuses nesting over 200 levels, which the sequencer has let pass.
-        document = json.loads(body)
+        document = slowly(body)
     except (ValueError, RecursionError):
         raise ValueError("the body is not JSON") from None
     if not isinstance(document, dict):
