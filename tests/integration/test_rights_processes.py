@@ -25,6 +25,7 @@ pytestmark = pytest.mark.server
 
 HANDLERS = "tests.integration.rights_handlers"
 TEAMS = ("acme", "failing", "again", "gap", "beta")
+NODE = "seen@here"
 NAMES = ("plain", "blocking", "joined", "shared", "batched", "broken")
 BLOCKED = 7  # jobs of one lane, whose first has failed
 BELLS = "handoff:broker:handoff.sequence"
@@ -73,7 +74,7 @@ def test_a_worker_has_the_rights_that_it_needs_and_no_other(url: str, client: re
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
     keys = [PartitionKeys("handoff", partition) for partition in range(PARTITIONS)]
-    options = ("-c", "2", "--without-gossip", "--without-mingle", "--without-heartbeat")
+    options = ("-n", NODE, "-c", "2", "--without-gossip", "--without-mingle", "--without-heartbeat")
     celery = processes.python("celery", "-A", "worker")
     scripts = Scripts(client)
     with watching(url, client) as used:
@@ -88,7 +89,9 @@ def test_a_worker_has_the_rights_that_it_needs_and_no_other(url: str, client: re
                 return waiting == BLOCKED and not any(each.unread + each.held for each in books)
 
             until(done, "all is done that can be", pause=0.1, deadline=60)
-            with processes.running([*celery, "inspect", "ping"], environment, tmp_path) as asked:
-                assert asked.wait() == 0, asked.output
-            assert worker.stop() == 0, worker.output
+            with processes.running(
+                [*celery, "inspect", "ping", "-d", NODE, "--timeout", "30"], environment, tmp_path
+            ) as asked:
+                assert asked.wait(60) == 0, asked.output
+            assert worker.stop(60) == 0, worker.output
     check("worker", used, client)
