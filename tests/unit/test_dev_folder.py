@@ -22,3 +22,10 @@ def test_a_secret_that_somebody_spoilt_is_one_line(tmp_path: Path, content: byte
     with pytest.raises(ConfigurationError, match=r"secret: holds no secret that can be used \(delete it") as raised:
         DevFolder(tmp_path).secret()
     assert "\n" not in str(raised.value)
+
+
+def test_nobody_else_may_look_into_the_folder_also_if_it_was_there(tmp_path: Path) -> None:
+    path = tmp_path / ".handoff"
+    path.mkdir(mode=0o755)
+    with DevFolder(path).held():
+        assert path.stat().st_mode & 0o777 == 0o700

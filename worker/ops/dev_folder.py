@@ -40,6 +40,7 @@ class DevFolder:
         try:
             self.path.mkdir(mode=0o700, exist_ok=True)
             self.valkey.mkdir(mode=0o700, exist_ok=True)
+            self.path.chmod(0o700)  # one that was there may be open to others; all data and the secret are below it
             lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise unusable(self.path, error) from None
