@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from worker.core.handlers import HandlerSpec
 from worker.core.retry import Backoff
 from worker.runtime.loop import process_loop
 from worker.runtime.runner import Runner
-from worker.store.lanes import LaneStore
+from worker.store.lanes import LEASE_MS, LaneStore, Settlement
 
 Body = Callable[[AssigneeChange, Context], Any]
 
@@ -341,6 +342,55 @@ def test_lanes_behind_a_slow_call_can_be_had_by_others_meanwhile(
     assert calls.made == [("a", 1, 1), ("a", 2, 1)], "and are not called here too"
     assert ("crm", 1, 0.0) in bells.rung
     partition.balanced("crm")
+
+
+def test_lanes_that_ended_before_a_slow_call_do_not_wait_for_it(
+    partition: Partition, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are they called again, though the call takes longer than their lease."""
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 0.005)
+    monkeypatch.setattr("worker.runtime.keeper.SLOW", 0.02)
+    monkeypatch.setattr("worker.runtime.claiming.FIRST_CLAIM", 64)
+    partition.sequence(change("a", 1), change("b", 1), change("b", 2))
+    written: list[int] = []
+
+    def be_slow(ctx: Context) -> None:
+        partition.sequence(change("a", 2))
+        end = time.monotonic() + 10
+        while partition.seqs_in("crm", "a") != [2] and time.monotonic() < end:
+            time.sleep(0.001)
+        written.extend(partition.seqs_in("crm", "a"))
+
+    calls = Calls(b1=be_slow)
+    process, bells = process_of(partition, spec := inline(calls))
+    Runner(process, spec, 1).run()
+    assert written == [2], "a's first job has left its lane"
+    assert calls.made == [("a", 1, 1), ("b", 1, 1), ("b", 2, 1), ("a", 2, 1)]
+    assert ("crm", 1, 0.0) in bells.rung
+    assert partition.balanced("crm").handlers["crm"].done == 4
+
+
+@KINDS
+def test_a_process_that_slept_through_its_lease_begins_no_other_job(
+    partition: Partition, made: Callable[..., HandlerSpec], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was stopped in the middle of a call; when it comes to itself, others have had the rest of its lane."""
+    monkeypatch.setattr("worker.runtime.keeper.PERIOD", 60.0)
+    monkeypatch.setattr("worker.runtime.claiming.FIRST_CLAIM", 64)
+    partition.sequence(*(change("a", seq) for seq in (1, 2, 3)))
+    clock = time.monotonic
+
+    def sleep_on(ctx: Context) -> None:
+        partition.expire_claims()
+        lanes = partition.lanes()
+        (taken,) = (claim := lanes.claim(lanes=1, jobs=3, per_lane=3)).lanes
+        lanes.settle([Settlement(claim.token, taken.lane, done=len(taken.jobs))])
+        monkeypatch.setattr("worker.runtime.calls.time", SimpleNamespace(monotonic=lambda: clock() + LEASE_MS / 1000))
+
+    calls = Calls(a1=sleep_on)
+    process, _ = process_of(partition, spec := made(calls))
+    Runner(process, spec, 1).run()
+    assert calls.made == [("a", 1, 1)]
 
 
 @pytest.mark.parametrize("made", [threads, loop])

@@ -131,7 +131,7 @@ def test_a_process_whose_event_loop_is_blocked_claims_nothing_and_leaves_where_i
     process_loop().call_soon_threadsafe(unblock.wait, 60)
     try:
         assert Runner(process, spec, 1).run() == 0
-        monkeypatch.setattr("worker.runtime.runner.replaceable", lambda: True)
+        monkeypatch.setattr("worker.runtime.fitness.replaceable", lambda: True)
         with pytest.raises(SystemExit):
             Runner(process, spec, 1).run()
         assert not partition.client.exists(partition.keys.claims("crm"))

@@ -6,6 +6,7 @@ import inspect
 import threading
 import time
 from collections.abc import Sequence
+from math import inf
 from typing import Any
 
 from worker.api import Context
@@ -27,7 +28,9 @@ class ActiveLane:
     ``alone``: no other lane may run beside it (runtime/alone.py). ``cut``: the process had to end in the middle of a
     call, which may have taken effect.
 
-    ``begin`` is how a job is begun where another thread may hand the lane back meanwhile.
+    ``begin`` is how a job is begun where another thread may hand the lane back meanwhile. ``until`` is when the lease
+    may have run out (monotonic seconds): a process that was stopped for longer, and comes to itself with jobs in hand,
+    begins none of them, for by then others have them.
 
     Of a batch handler ``ended`` has a letter for each job at its head that ended well, of which ``sent`` were settled;
     ``called`` the jobs of the call in which some failed, ``together`` with others and as a whole.
@@ -36,12 +39,13 @@ class ActiveLane:
     __slots__ = (
         *("alone", "called", "claimed", "cut", "declined", "discarded", "discards", "done", "ended", "failed"),
         *("finished", "lost", "returned", "sent", "settled", "started", "stop", "taken", "thread", "together", "told"),
-        *("token", "touched"),
+        *("token", "touched", "until"),
     )
 
-    def __init__(self, claimed: ClaimedLane, token: int) -> None:
+    def __init__(self, claimed: ClaimedLane, token: int, until: float = inf) -> None:
         self.claimed = claimed
         self.token = token
+        self.until = until
         self.done = 0
         self.discarded = 0
         self.declined = 0
@@ -71,11 +75,13 @@ class ActiveLane:
         two, if not both, sees the other: no lane is both begun and handed back.
         """
         before, self.touched = self.touched, True
-        if self.stop:
+        now = time.monotonic()
+        if self.stop or now > self.until:
+            self.stop = True
             self.touched = before
             return False
         self.thread = threading.get_ident()
-        self.started = time.monotonic()
+        self.started = now
         return True
 
     def discard(self) -> None:

@@ -6,7 +6,8 @@ from typing import Final
 
 import structlog
 
-from worker.runtime.executors import Executor, replaceable
+from worker.core.handlers import HandlerSpec
+from worker.runtime.executors import Executor, executor_for, replaceable
 from worker.runtime.loop import blocked_at
 from worker.runtime.process import Process
 
@@ -29,3 +30,17 @@ def fit(process: Process, handler: str, executor: Executor) -> bool:
         log.error("calls_hang", handler=handler, calls=hanging, leaving=replaceable())
         return False
     return True
+
+
+def fit_to_run(process: Process, spec: HandlerSpec, executor: Executor | None = None) -> bool:
+    """Whether calls of a handler can begin in this process. Raises ``SystemExit`` where another takes its place."""
+    if fit(process, spec.name, executor or executor_for(spec)):
+        return True
+    if replaceable():
+        raise SystemExit(1)
+    return False
+
+
+def goes_aside(spec: HandlerSpec) -> bool:
+    """Whether runs of a handler go on beside Celery's task (side_runs.py): its calls are coroutines, one a job."""
+    return spec.is_async and spec.batch is None

@@ -3,7 +3,7 @@
 A lease is short, so that a crash delays its lanes by seconds, and calls may be long; so somebody has to say "still
 here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lane goes
 to others, and what it settles in the end is refused by its token. Lanes that wait in line behind a slow call are handed
-back as soon as it is known to be slow: others may have a process for them.
+back as soon as it is known to be slow, and those that ended before it are settled: others may have a process for them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import structlog
 from worker.errors import StoreError
 from worker.runtime.calls import ActiveLane
 from worker.runtime.verdict import standing
-from worker.store.lanes import LaneStore
+from worker.store.lanes import LaneStore, lease_end
 
 PERIOD: Final = 1.0  # seconds; a lease outlives three missed renewals
 SLOW: Final = 1.0  # seconds that a call may take before lanes that were claimed with its own are handed back
@@ -46,6 +46,7 @@ class Held:
         self.lanes: Sequence[ActiveLane] = ()
         self.overran = False
         self.also: Callable[[], None] | None = None  # what else is to be renewed while any lane is
+        self.meanwhile: Callable[[], None] | None = None  # what to do each time that the line waits for a slow call
         self._hand_back = hand_back
 
     def renew(self) -> None:
@@ -72,10 +73,13 @@ class Held:
         kept = [lane for lane in lanes if not (lane.lost or lane.returned)]
         if not kept:
             return
-        for name in self.store.renew((lane.token, lane.claimed.lane) for lane in kept):
-            for lane in kept:
-                if lane.claimed.lane == name and not lane.finished:
-                    lane.stop = lane.lost = True
+        until = lease_end()
+        lost = set(self.store.renew((lane.token, lane.claimed.lane) for lane in kept))
+        for lane in kept:
+            if lane.claimed.lane not in lost:
+                lane.until = until
+            elif not lane.finished:
+                lane.stop = lane.lost = True
         if (also := self.also) is not None:
             also()
 
@@ -86,6 +90,8 @@ class Held:
         if not any(lane.started and now - lane.started > SLOW for lane in lanes):
             return lanes
         self._return([lane for lane in lanes if not lane.touched], hand_back)
+        if self.meanwhile is not None:
+            self.meanwhile()
         return [lane for lane in lanes if not lane.returned]
 
     def _return(self, lanes: list[ActiveLane], hand_back: Callable[[Sequence[ActiveLane]], None]) -> None:

@@ -26,9 +26,10 @@ from worker.runtime.batch_executors import batch_executor_for
 from worker.runtime.batch_outcomes import settle_batch
 from worker.runtime.calls import ActiveLane
 from worker.runtime.claiming import Claimer
-from worker.runtime.executors import Executor, executor_for, leaving, replaceable
-from worker.runtime.fitness import fit
+from worker.runtime.executors import Executor, executor_for, leaving
+from worker.runtime.fitness import fit_to_run
 from worker.runtime.keeper import Held
+from worker.runtime.meanwhile import Meanwhile
 from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
 from worker.runtime.rates import Rates, lane_store
@@ -59,6 +60,8 @@ class Runner:
         self._held = Held(
             self._store, spec.name, spec.timeout, parallel=self._executor.parallel, hand_back=self._hand_back
         )
+        self._meanwhile = Meanwhile(self._executor, self._settle, self.ring)
+        self._held.meanwhile = self._meanwhile.settle
         self._reports = Reports(process.gate(spec), spec, self._held)
         self._claimer = Claimer(
             process, spec, partition, store=self._store, rates=self._rates, executor=self._executor, ring=self.ring
@@ -149,7 +152,7 @@ class Runner:
                 break
             self._next_alone()
             began = time.monotonic()
-            self._executor.wait()
+            self._meanwhile.wait()
             counts.append(self._settle())
             now = time.monotonic()
             self._claimer.adapt(counts[-1], now - began)
@@ -218,7 +221,7 @@ class Runner:
         for claimed in claim.lanes:
             settlement = unstartable(claimed, claim, self._spec)
             if settlement is None:
-                lanes.append(ActiveLane(claimed, claim.token))
+                lanes.append(ActiveLane(claimed, claim.token, claim.until))
             else:
                 hopeless.append(settlement)
         if hopeless:
@@ -278,17 +281,3 @@ class Runner:
         self._active[:] = going
         self._held.lanes = tuple(going)
         return sum(item.leaving for item in settlements if item.lane in kept)
-
-
-def goes_aside(spec: HandlerSpec) -> bool:
-    """Whether runs of a handler go on beside Celery's task (side_runs.py): its calls are coroutines, one a job."""
-    return spec.is_async and spec.batch is None
-
-
-def fit_to_run(process: Process, spec: HandlerSpec, executor: Executor | None = None) -> bool:
-    """Whether calls of a handler can begin in this process. Raises ``SystemExit`` where another takes its place."""
-    if fit(process, spec.name, executor or executor_for(spec)):
-        return True
-    if replaceable():
-        raise SystemExit(1)
-    return False

@@ -9,7 +9,8 @@ from celery import Celery
 from worker.core.handlers import HandlerSpec, Registry
 from worker.doorbell import SEQUENCE_TASK, run_task
 from worker.runtime import process
-from worker.runtime.runner import Runner, fit_to_run, goes_aside
+from worker.runtime.fitness import fit_to_run, goes_aside
+from worker.runtime.runner import Runner
 from worker.runtime.sequencer import Sequencer
 
 # Seconds over a handler's time limit after which the pool (prefork) kills the process: a call that a signal does not

@@ -7,9 +7,11 @@ come: somebody else claims the lane, and the late settling of the first is refus
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 from typing import Final, NamedTuple
 
 import msgspec
@@ -26,6 +28,12 @@ from worker.store.tokens import new_token
 
 LEASE_MS: Final = 4000
 """How long a claimed lane is safe without a renewal: the longest that a crash delays it. Renewed every second."""
+
+
+def lease_end() -> float:
+    """When a lease that is asked for now runs out at the earliest: the server's begins when it is asked, or later."""
+    return time.monotonic() + LEASE_MS / 1000
+
 
 MOST_BYTES: Final = 4 * 1024 * 1024  # of bodies in one claim, so that a worker's memory is bounded
 
@@ -77,7 +85,7 @@ class Claim:
     """What ``claim`` got: lanes under one ``token``. ``more``: other lanes are ready now. ``next_due``: server ms.
 
     ``dropped`` are lanes that were claimed too, and are not ours any more: conflation left nothing of them, or took up
-    the time that there was.
+    the time that there was. ``until``: when the lease runs out at the earliest, by this machine's monotonic clock.
     """
 
     token: int
@@ -86,6 +94,7 @@ class Claim:
     next_due: int | None
     lanes: Sequence[ClaimedLane]
     dropped: Sequence[str] = ()
+    until: float = inf
 
 
 class Action(StrEnum):
@@ -191,7 +200,7 @@ class LaneStore:
 
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
         """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
-        token = new_token()
+        token, until = new_token(), lease_end()
         now, more, next_due, *found = self._scripts.run(
             "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms, token]
         )
@@ -208,6 +217,7 @@ class LaneStore:
             next_due=int(float(next_due)) if next_due else None,
             lanes=self._with_bodies(kept),
             dropped=sorted({item.lane for item in lanes_found} - {item.lane for item in kept}),
+            until=until,
         )
 
     def _compacted(self, token: int, found: list[Found]) -> list[Found]:
