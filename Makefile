@@ -4,12 +4,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+SEED ?=
+MINUTES ?= 3
+SERVER ?= valkey
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench lock setup
+.PHONY: help run test crash lint bench chaos lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +37,9 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 
 bench: $(STAMP) ## measure throughput and latency on this machine
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(STAMP) ## break everything for MINUTES=3, say which invariants held; SEED= repeats a run, SERVER=redis
+	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) --server $(SERVER) $(ARGS)
 
 setup: $(STAMP) ## make or refresh the virtual environment, nothing else
 

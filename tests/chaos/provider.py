@@ -1,0 +1,88 @@
+"""Behaves like the provider (PROVIDER.md 1): posts each delivery, and tries again whatever was refused or not answered.
+
+It knows nothing of what the far side stores: a delivery that timed out is sent again, whether it was stored or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+
+import httpx
+
+from ingress.signature import HEADER, sign
+from tests.chaos.history import Message, Post
+from tests.chaos.workload import Sending, Workload
+
+PATIENCE: Final = 3.0  # seconds for an answer
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 4.0
+FINAL: Final = frozenset((202, 400, 401, 404, 405, 413))
+"""Answers after which it does not try again: another try would get the same."""
+
+
+class Provider:
+    """Posts a workload in a thread, from ``start`` on; each delivery is given up ``patience`` seconds after the last
+    one was to be sent."""
+
+    def __init__(self, workload: Workload, urls: Sequence[str], secret: bytes, *, seed: int, patience: float) -> None:
+        self.posts: list[Post] = []
+        self._workload = workload
+        self._urls = urls
+        self._secret = secret
+        self._rng = random.Random(f"provider {seed}")
+        self._patience = patience
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True, name="provider")
+        self.began = 0.0
+
+    @property
+    def load_ends(self) -> float:
+        """When the last delivery is sent for the first time."""
+        return self.began + self._workload.sendings[-1].at
+
+    def start(self) -> None:
+        self.began = time.monotonic()
+        self._thread.start()
+
+    def join(self) -> None:
+        """Until everything has its last answer, or was given up."""
+        self._thread.join()
+
+    async def _run(self) -> None:
+        limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
+        tasks = set()
+        async with httpx.AsyncClient(timeout=PATIENCE, limits=limits) as client:
+            for sending in self._workload.sendings:
+                await asyncio.sleep(max(0.0, self.began + sending.at - time.monotonic()))
+                tasks.add(task := asyncio.create_task(self._deliver(client, sending)))
+                task.add_done_callback(tasks.discard)
+            while tasks:
+                await asyncio.wait(tasks)
+
+    async def _deliver(self, client: httpx.AsyncClient, sending: Sending) -> None:
+        message = self._workload.messages[sending.number]
+        pause, ingress = FIRST_PAUSE, sending.ingress
+        while True:
+            post = await self._post(client, message, ingress)
+            self.posts.append(post)
+            if post.status in FINAL or post.answered > self.load_ends + self._patience:
+                return
+            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+            pause = min(pause * 2, LONGEST_PAUSE)
+            ingress = (ingress + 1) % len(self._urls)
+
+    async def _post(self, client: httpx.AsyncClient, message: Message, ingress: int) -> Post:
+        sent = time.monotonic()
+        headers = {}
+        if message.kind != "unsigned":
+            headers[HEADER] = sign(message.body, self._secret, int(time.time()))
+        try:
+            answer = await client.post(f"{self._urls[ingress]}/webhooks/inbox", content=message.body, headers=headers)
+            status = answer.status_code
+        except httpx.HTTPError:
+            status = 0
+        return Post(message.key, sent, time.monotonic(), status, ingress)
