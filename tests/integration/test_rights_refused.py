@@ -17,7 +17,7 @@ from tests.rights_kit import refusals
 
 ONCE = Retry(NoBackoff(), 0)
 ANYBODY = (
-    *("KEYS *", "SCAN 0", "RANDOMKEY", "FLUSHALL", "FLUSHDB", "SCRIPT FLUSH", "FUNCTION FLUSH", "EVAL return 0"),
+    *("KEYS *", "SCAN 0", "RANDOMKEY", "FLUSHALL", "FLUSHDB", "SCRIPT FLUSH", "FUNCTION FLUSH"),
     *("CONFIG SET maxmemory 1", "CONFIG REWRITE", "ACL LIST", "ACL SETUSER eve", "CLIENT KILL TYPE normal"),
     *("SHUTDOWN", "DEBUG SLEEP 1", "MONITOR", "SAVE", "BGSAVE", "REPLICAOF NO ONE", "SELECT 1", "MIGRATE h 1 k 0 1"),
     *("RENAME handoff:config handoff:x", "DUMP handoff:config", "OBJECT ENCODING handoff:config"),
@@ -31,14 +31,22 @@ REFUSED = {
         *("XRANGE handoff:{p00}:inbox - +", "XREAD STREAMS handoff:{p00}:inbox 0", "XDEL handoff:{p00}:inbox 1-0"),
         *("XRANGE handoff:{p00}:dead - +", "XRANGE handoff:{p00}:quarantine - +", "GET handoff:{p00}:owner:a:b"),
         *("XADD handoff:{p00}:dead * a b", "LRANGE handoff:{p00}:lane:crm:a 0 -1", "HGETALL handoff:handlers"),
-        *("EVALSHA 0 1 handoff:{p00}:inbox", "SCRIPT LOAD x", "CONFIG GET maxmemory", "BRPOP handoff:broker:q 1"),
+        *(
+            "EVALSHA 0 1 handoff:{p00}:inbox",
+            "EVAL x 0",
+            "SCRIPT LOAD x",
+            "CONFIG GET maxmemory",
+            "BRPOP handoff:broker:q 1",
+        ),
         *("HSETNX handoff:control:{crm} paused 1", "XADD handoff:actions * who me", "XLEN handoff:{p00}:dead"),
     ),
     "handoff-worker": (
         *("CONFIG GET maxmemory", "XADD handoff:actions * who me", "XREVRANGE handoff:actions + -"),
         *("HDEL handoff:replays r", "HSETNX handoff:control:{crm} paused 1", "HDEL handoff:control:{crm} paused"),
         *("DEL handoff:sweeper", "HDEL handoff:handlers crm", "INFO", "SUBSCRIBE handoff:broker:x"),
-        "EVALSHA 0 2 handoff:{p00}:inbox handoff:actions",
+        "EVAL x 2 handoff:{p00}:inbox handoff:actions",
+        "EVAL x 1 other:key",
+        "EVALSHA 0 1 handoff:actions",
     ),
     "handoff-operator": (
         *("LPUSH handoff:broker:handoff.sequence x", "BRPOP handoff:broker:q 1", "SET handoff:sweeper me"),
