@@ -18,6 +18,7 @@ from tests.bench.arena import Contender, Run, measure
 from tests.bench.contenders import CONTENDERS
 from tests.bench.sections import Section
 from tests.bench.sections.conflation import conflation
+from tests.bench.sections.durability import durability
 from tests.bench.sections.fairness import fairness
 from tests.bench.sections.http import front_door, whole_road
 from tests.bench.sections.latency import idle_latency
@@ -31,6 +32,7 @@ SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "memory": lambda workload, posts: memory(workload),
     "conflation": lambda workload, posts: conflation(workload.seed),
     "fairness": lambda workload, posts: fairness(),
+    "durability": lambda workload, posts: durability(workload),
 }
 NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
 

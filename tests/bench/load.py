@@ -27,11 +27,13 @@ _LENGTH = struct.Struct(">I")
 @dataclass(frozen=True)
 class Load:
     """``began`` is ``time.perf_counter()`` (on Linux one clock for all processes) at the first request, ``seconds``
-    from there to the last answer; ``statuses`` counts the answers by status."""
+    from there to the last answer; ``statuses`` counts the answers by status, ``p50`` and ``p99`` are their seconds."""
 
     began: float
     seconds: float
     statuses: dict[str, int]
+    p50: float = 0.0
+    p99: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -67,8 +69,9 @@ def run_load(address: str, file: Path, connections: int = CONNECTIONS) -> Load:
 class Connection(asyncio.Protocol):
     """Sends the next of ``requests`` whenever an answer is complete; ``ended`` when there is none left."""
 
-    def __init__(self, requests: Iterator[bytes], statuses: Counter[str]) -> None:
-        self._requests, self._statuses = requests, statuses
+    def __init__(self, requests: Iterator[bytes], statuses: Counter[str], waits: list[float]) -> None:
+        self._requests, self._statuses, self._waits = requests, statuses, waits
+        self._sent = 0.0
         self._got = b""
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.WriteTransport | None = None
@@ -84,6 +87,7 @@ class Connection(asyncio.Protocol):
                 self.ended.set_result(None)
             self._transport.close()
         else:
+            self._sent = time.perf_counter()
             self._transport.write(request)
 
     def data_received(self, data: bytes) -> None:
@@ -96,6 +100,7 @@ class Connection(asyncio.Protocol):
             return
         self._got = b""
         self._statuses[status] += 1
+        self._waits.append(time.perf_counter() - self._sent)
         self.send()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -122,16 +127,20 @@ def _read(file: Path) -> Iterator[bytes]:
 async def _run(address: str, file: str, connections: str) -> Load:
     host, _, port = address.partition(":")
     requests, statuses = iter(list(_read(Path(file)))), Counter[str]()
+    waits: list[float] = []
     loop = asyncio.get_running_loop()
     made = [
-        (await loop.create_connection(lambda: Connection(requests, statuses), host, int(port)))[1]
+        (await loop.create_connection(lambda: Connection(requests, statuses, waits), host, int(port)))[1]
         for _ in range(int(connections))
     ]
     began = time.perf_counter()
     for connection in made:
         connection.send()
     await asyncio.gather(*(connection.ended for connection in made))
-    return Load(began, time.perf_counter() - began, dict(statuses))
+    seconds = time.perf_counter() - began
+    waits.sort()
+    p50, p99 = (waits[int(len(waits) * share)] if waits else 0.0 for share in (0.5, 0.99))
+    return Load(began, seconds, dict(statuses), p50, p99)
 
 
 if __name__ == "__main__":

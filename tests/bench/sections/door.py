@@ -30,9 +30,11 @@ class Door:
 
 
 @contextmanager
-def open_door(redis_url: str) -> Iterator[Door]:
+def open_door(redis_url: str, **settings: str) -> Iterator[Door]:
+    """``settings`` are named without ``HANDOFF_``."""
     address = f"127.0.0.1:{servers.free_port()}"
     environment = {"HANDOFF_REDIS_URL": redis_url, "HANDOFF_BIND": address, "HANDOFF_WEBHOOK_SECRET": SECRET}
+    environment |= {f"HANDOFF_{name}": value for name, value in settings.items()}
     with processes.running(processes.python("ingress"), {**environment, "PYTHONPATH": str(ROOT)}, ROOT) as process:
         until(lambda: _ready(address), "the front door is open")
         yield Door(process, address)
