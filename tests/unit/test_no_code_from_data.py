@@ -25,7 +25,7 @@ MODULES = {
 """Modules that make code or objects of what they read."""
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
 METHODS = {("os", "system"), ("os", "popen"), ("subprocess", "getoutput"), ("subprocess", "getstatusoutput")}
-SCRIPT_METHODS = {"eval", "eval_ro", "evalsha", "script_load", "function_load", "fcall"}
+SCRIPT_METHODS = {"eval", "eval_ro", "script_load", "function_load", "fcall"}
 """Ways to give a server a script's text. ``register_script`` is allowed, of a constant or of what scripts.py reads."""
 
 
