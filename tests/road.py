@@ -36,6 +36,7 @@ class Road:
     client: redis.Redis
     http: httpx.Client
     workers: list[Process] = field(default_factory=list)
+    users: bool = True
 
     @property
     def secret(self) -> bytes:
@@ -47,7 +48,7 @@ class Road:
     def environment_of(self, role: str) -> dict[str, str]:
         """The environment of a process whose user of the server is another than that of the command line."""
         url = self.environment["HANDOFF_REDIS_URL"]
-        return self.environment | {"HANDOFF_REDIS_URL": access.as_user(url, role)}
+        return self.environment | ({"HANDOFF_REDIS_URL": access.as_user(url, role)} if self.users else {})
 
     def start_worker(self, *options: str) -> Process:
         """A Celery worker; its children go with it, however it ends."""
@@ -90,18 +91,20 @@ class Road:
 
 @contextmanager
 def running_road(
-    folder: Path, *, handlers: str, workers: int = 1, kind: str = "valkey", **settings: str
+    folder: Path, *, handlers: str, workers: int = 1, kind: str = "valkey", state: str | None = None, **settings: str
 ) -> Iterator[Road]:
     """Start everything on a server of its own; ``settings`` are further ``HANDOFF_`` variables, lower case.
 
     Each kind of process is a user of its own there, with the rights of deploy/users.acl and no others. The handlers of
-    the tests write where those have no right to, by ``TESTS_REDIS_URL``.
+    the tests write where those have no right to, by ``TESTS_REDIS_URL``. With ``state``, the URL of what was started
+    already, that server is for the tests' own use alone, and for the doorbells of a cluster.
     """
     with ExitStack() as stack:
         redis_url = stack.enter_context(servers.running(kind, locked=True))
         port = servers.free_port()
         environment = {
-            "HANDOFF_REDIS_URL": access.as_user(redis_url, "operator"),
+            "HANDOFF_REDIS_URL": state or access.as_user(redis_url, "operator"),
+            "TESTS_CALLS": str(folder / "calls"),
             "TESTS_REDIS_URL": redis_url,
             "HANDOFF_WEBHOOK_SECRET": SECRET,
             "HANDOFF_BIND": f"127.0.0.1:{port}",
@@ -113,11 +116,14 @@ def running_road(
         client = stack.enter_context(redis.Redis.from_url(redis_url, decode_responses=True))
         url = f"http://127.0.0.1:{port}"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=10, verify=False))
-        road = Road(url, Settings(redis_url=redis_url), folder, environment, client, http)
+        if state is not None and "+cluster" in state:
+            environment["HANDOFF_BROKER_URL"] = redis_url
+        told = Settings(redis_url=state or redis_url, broker_url=environment.get("HANDOFF_BROKER_URL"))
+        road = Road(url, told, folder, environment, client, http, users=state is None)
         ingress = stack.enter_context(
             processes.running(processes.python("ingress"), road.environment_of("ingress"), folder)
         )
-        until(lambda: _ready(http), "the ingress is ready")
+        until(lambda: _ready(http), "the ingress is ready", DEADLINE)
         try:
             for _ in range(workers):
                 road.start_worker()

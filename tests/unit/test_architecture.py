@@ -39,6 +39,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "worker.api",
         "worker.doorbell",
         "worker.broker",
+        "worker.address",
         "worker.settings",
         "worker.errors",
         "=worker.handlers",

@@ -6,10 +6,11 @@ Partitions are looked at one after the other, so sums over them are of no single
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final
 
 import msgspec
+import redis
 
 from worker.core import backpressure
 from worker.core.backpressure import Bounds, Load
@@ -19,6 +20,7 @@ from worker.ops.circuits import CircuitStatus, circuit_status
 from worker.ops.installed import Installed
 from worker.store import backlog, keys, ledger
 from worker.store.client import unavailable_as_error
+from worker.store.cluster import servers
 from worker.store.control import controls
 from worker.store.heartbeats import Heartbeats, Worker
 from worker.store.installation import known_handlers
@@ -43,7 +45,8 @@ COUNTERS: Final = (
 class Server:
     """``kind`` is redis or valkey. Memory in bytes; ``max_memory`` 0 is no bound. ``aof``: appended to a file.
 
-    ``writable``: it is no read-only replica, and its last append to that file went well.
+    ``writable``: it is no read-only replica, and its last append to that file went well. Of a
+    cluster it is the fullest node; ``aof`` and ``writable`` hold for all.
     """
 
     kind: str
@@ -258,15 +261,29 @@ def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict
     # The broker's lists can be looked at where they are on the server that we talk to (worker/doorbell.py names them).
     names = list(dict.fromkeys([SEQUENCE_QUEUE, DELIVER_QUEUE, *queues])) if settings.rings_on_store else []
     with unavailable_as_error():
+        each = [_described(one) for one in servers(found.client)]
         pipe = found.client.pipeline(transaction=False)
-        for section in ("server", "memory", "persistence", "replication"):
-            pipe.info(section)
         pipe.exists(keys.sweeper(settings.prefix))
         for name in names:
             pipe.llen(f"{settings.prefix}:broker:{name}")
-        about, memory, persistence, replication, sweeping, *lengths = pipe.execute()
+        sweeping, *lengths = pipe.execute()
+    # Of a cluster: the fullest node, which is the first to refuse; and what is not so for one of them is not so.
+    server = replace(
+        max(each, key=lambda one: (one.used_memory / one.max_memory if one.max_memory else 0.0, one.used_memory)),
+        aof=all(one.aof for one in each),
+        writable=all(one.writable for one in each),
+    )
+    return server, bool(sweeping), dict(zip(names, lengths, strict=True)) if names else None
+
+
+def _described(client: redis.Redis) -> Server:
+    """One server, or node of a cluster. Raises as redis-py does."""
+    pipe = client.pipeline(transaction=False)
+    for section in ("server", "memory", "persistence", "replication"):
+        pipe.info(section)
+    about, memory, persistence, replication = pipe.execute()
     valkey = about.get("valkey_version")
-    server = Server(
+    return Server(
         kind="valkey" if valkey else "redis",
         version=str(valkey or about.get("redis_version", "?")),
         used_memory=int(memory.get("used_memory", 0)),
@@ -274,4 +291,3 @@ def _server(found: Installed, queues: Iterable[str]) -> tuple[Server, bool, dict
         aof=bool(persistence.get("aof_enabled")),
         writable=not replication.get("slave_read_only") and persistence.get("aof_last_write_status", "ok") == "ok",
     )
-    return server, bool(sweeping), dict(zip(names, lengths, strict=True)) if names else None

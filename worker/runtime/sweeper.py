@@ -21,14 +21,16 @@ from typing import Any, Final
 import structlog
 from celery import bootsteps
 
+from worker.address import Host
 from worker.core.breaker import Circuit, wait_until
 from worker.core.handlers import Registry
 from worker.doorbell import Doorbell
-from worker.errors import BrokerUnavailable, ConfigurationError, StoreError
+from worker.errors import BrokerUnavailable, ConfigurationError, StoreError, StoreUnavailable
 from worker.settings import Settings
 from worker.store import keys
 from worker.store.archive import Archive
 from worker.store.client import connect, unavailable_as_error
+from worker.store.cluster import ClusterClient, host_of
 from worker.store.control import controls
 from worker.store.installation import announce_handlers, fix_partitions
 from worker.store.keys import PartitionKeys
@@ -96,10 +98,21 @@ class Sweeper:
         if not self._lead():
             return PERIOD
         names, probing, soonest = self._admitted()
+        gone: dict[Host | None, StoreUnavailable] = {}
         self._turn += 1
         for place in range(self._partitions):
             partition = (place + self._turn) % self._partitions  # or one partition's lanes would be all the probes
-            found = due(self._scripts, PartitionKeys(self._settings.prefix, partition), names)
+            keys_of = PartitionKeys(self._settings.prefix, partition)
+            host = host_of(self._client, keys_of.state)
+            if host in gone:
+                continue
+            try:
+                found = due(self._scripts, keys_of, names)
+            except StoreUnavailable as error:
+                if host is None:
+                    raise
+                gone[host] = error  # the others go on: it is asked once in a round
+                continue
             if found.sequencer:
                 self._bell.ring_sequencer(partition)
             for name in found.handlers:
@@ -108,6 +121,8 @@ class Sweeper:
                 names = [name for name in names if name not in probing or name not in found.handlers]
             if found.in_ms is not None:
                 soonest = min(soonest, found.in_ms / 1000)
+        for failed in gone.values():
+            raise failed
         self._trim()
         # With thousands of partitions a round takes long itself; half of the time is enough to spend on them.
         return max(LEAST, soonest, time.monotonic() - began)
@@ -143,6 +158,16 @@ class Sweeper:
         return names, probing, soonest
 
     def _lead(self) -> bool:
+        """Whether it is for us to sweep. Where nobody can say, because that node of a cluster is away, it is for all: a
+        bell that is out is not rung again."""
+        try:
+            return self._has_lease()
+        except StoreUnavailable:
+            if not isinstance(self._client, ClusterClient):
+                raise
+            return True
+
+    def _has_lease(self) -> bool:
         return bool(self._scripts.run("lead", [keys.sweeper(self._settings.prefix)], [self._me, LEASE_MS]))
 
 

@@ -200,6 +200,11 @@ class ClusterPipeline(Pipeline):
         return found
 
 
+def host_of(client: redis.Redis, key: str) -> Host | None:
+    """The node of a cluster that was last known to have a key; None of one server."""
+    return client.layout.known(slot_of(("GET", key)) or 0) if isinstance(client, ClusterClient) else None
+
+
 def servers(client: redis.Redis) -> list[redis.Redis]:
     """Every server that holds a part of the state: one, but for a cluster. Raises as redis-py does."""
     return client.nodes() if isinstance(client, ClusterClient) else [client]

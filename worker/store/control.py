@@ -16,6 +16,7 @@ import redis
 from worker.core.breaker import Circuit
 from worker.store import keys
 from worker.store.client import unavailable_as_error
+from worker.store.cluster import AWAY
 from worker.store.scripts import Scripts
 
 _encode: Final = msgspec.json.encode
@@ -77,16 +78,25 @@ class ControlStore:
 
 
 def controls(client: redis.Redis, prefix: str, handlers: Iterable[str]) -> Mapping[str, Control]:
-    """Several handlers' controls in one round trip. Raises ``StoreUnavailable``."""
+    """Several handlers' controls in one round trip. A handler is missing if only its node of a cluster is away: none of
+    its calls may begin meanwhile. Raises ``StoreUnavailable``."""
     names = list(handlers)
     with unavailable_as_error():
         pipe = client.pipeline(transaction=False)
         pipe.time()
         for name in names:
             pipe.hmget(keys.control(prefix, name), "version", "circuit", "paused")
-        (seconds, micros), *found = pipe.execute()
+        answers = pipe.execute(raise_on_error=False)
+        for answer in answers:
+            if isinstance(answer, Exception) and not (isinstance(answer, AWAY) and len(names) > 1):
+                raise answer
+    (seconds, micros), *found = answers
     now = seconds * 1000 + micros // 1000
-    return {name: _control(now, fields) for name, fields in zip(names, found, strict=True)}
+    return {
+        name: _control(now, fields)
+        for name, fields in zip(names, found, strict=True)
+        if not isinstance(fields, Exception)
+    }
 
 
 def _control(now: int, fields: Any) -> Control:

@@ -16,6 +16,7 @@ import redis
 from worker.core.handlers import Rate
 from worker.store import keys
 from worker.store.client import unavailable_as_error
+from worker.store.cluster import AWAY, ClusterClient
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import LEASE_MS
 from worker.store.scripts import Scripts, Word
@@ -65,11 +66,17 @@ def demand(
             pipe.zcount(each.ready(handler), "-inf", now + LEASE_MS)
             if wide:
                 pipe.zcard(each.turns(handler))
-        counts = pipe.execute()
+        counts = pipe.execute(raise_on_error=False)
+        for answer in counts:
+            if isinstance(answer, Exception) and not (isinstance(answer, AWAY) and isinstance(client, ClusterClient)):
+                raise answer
     step = 3 if wide else 2
     found = {}
     for at, each in enumerate(partitions):
-        due, busy, *turns = counts[at * step : at * step + step]
+        answers = counts[at * step : at * step + step]
+        if any(isinstance(answer, Exception) for answer in answers):
+            continue  # its node of the cluster is away, and can use no calls
+        due, busy, *turns = answers
         if due:
             found[each.partition] = Demand(max(0, turns[0] - 2) if turns else busy, due)
     return found

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import redis
+
+from worker.address import Host, Kind
 from worker.ops.doctor import (
     brokers,
     clock_checks,
@@ -18,9 +21,11 @@ from worker.ops.doctor import (
     settings_checks,
 )
 from worker.ops.doctor.asking import address_of, ask
-from worker.ops.doctor.facts import Facts
+from worker.ops.doctor.facts import Facts, Node
 from worker.ops.doctor.findings import Finding
-from worker.store.client import connect
+from worker.settings import Settings
+from worker.store.client import connect, describe
+from worker.store.cluster import servers
 
 Check = Callable[[Facts], Iterable[Finding]]
 
@@ -70,7 +75,24 @@ def gather() -> Facts:
     if "HANDOFF_REDIS_URL" in unknown:  # the default in its place is nobody's server
         return facts
     with connect(settings, timeout=PATIENCE) as client:
-        node = ask(client, address_of(settings.redis_url))
-        found = None if node.error else installation.read(client, settings)
+        nodes = _nodes(client, settings)
+        found = None if all(node.error for node in nodes) else installation.read(client, settings)
     broker = None if "HANDOFF_BROKER_URL" in unknown else brokers.try_broker(settings)
-    return Facts(settings, wrong, strays, defined, (node,), broker, found)
+    return Facts(settings, wrong, strays, defined, nodes, broker, found)
+
+
+def _nodes(client: redis.Redis, settings: Settings) -> tuple[Node, ...]:
+    """What the server says of itself, or each node of a cluster that has a part of the keys."""
+    address = settings.address
+    if address.kind is not Kind.CLUSTER:
+        return (ask(client, address_of(address.server_url)),)
+    try:
+        each = servers(client)
+    except (redis.exceptions.RedisError, OSError) as error:
+        return (Node(str(address.hosts[0]), error=describe(error)),)
+    return tuple(ask(node, _place(node)) for node in each)
+
+
+def _place(node: redis.Redis) -> str:
+    words = node.connection_pool.connection_kwargs
+    return str(Host(words["host"], words["port"]))
