@@ -1,5 +1,8 @@
 """Exit code 0 if the ingress of this container answers ``/healthz``, else 1. Only the standard library: no curl needed.
 
+With ``worker`` as its argument: 1 if a worker of this container gets nothing done, by ``handoff doctor --worker``. A
+state server that can't be asked is no fault of the worker's, and no reason to start another.
+
 Reads ``HANDOFF_BIND`` as the ingress does; an address that means "all" is asked on loopback. No proxy is ever used.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import subprocess
 import sys
 
 TIMEOUT = 3.0  # seconds; the HEALTHCHECK's own time-out is longer, so that it is this line that gives up
@@ -27,5 +31,10 @@ def main() -> int:
         connection.close()
 
 
+def worker() -> int:
+    probe = subprocess.run([sys.executable, "-m", "worker.ops.cli", "doctor", "--worker"], check=False)
+    return 1 if probe.returncode == 1 else 0
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(worker() if sys.argv[1:] == ["worker"] else main())

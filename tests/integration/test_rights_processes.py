@@ -93,5 +93,8 @@ def test_a_worker_has_the_rights_that_it_needs_and_no_other(url: str, client: re
                 [*celery, "inspect", "ping", "-d", NODE, "--timeout", "30"], environment, tmp_path
             ) as asked:
                 assert asked.wait(60) == 0, asked.output
+            doctor = processes.python("worker.ops.cli", "doctor", "--worker")
+            with processes.running(doctor, environment, tmp_path) as asked:
+                assert asked.wait(60) == 0, asked.output
             assert worker.stop(60) == 0, worker.output
     check("worker", used, client)

@@ -18,7 +18,7 @@ from tests.cli_kit import Ran
 from tests.matrix import rig as rigs
 from tests.matrix.rig import DEADLINE, Rig
 from tests.processes import until
-from worker.runtime.watchdog import EXIT_DEAF
+from worker.core.liveness import EXIT_DEAF
 
 pytestmark = pytest.mark.timeout(300)
 AFTER = 6  # seconds

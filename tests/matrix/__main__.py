@@ -8,10 +8,8 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 from tests import servers
-from tests.matrix.cell import PROMISE, Result, run
+from tests.matrix.cell import POOLS, PROMISE, Result, run
 from tests.matrix.faults import FAULTS
-
-POOLS = ("prefork", "threads", "solo")
 
 
 def main() -> int:
@@ -31,7 +29,7 @@ def main() -> int:
             results.append(result)
     print()
     _table(results, options.pool or POOLS)
-    broken = [result for result in results if not result.kept]
+    broken = [result for result in results if not result.kept()]
     exits = sum(len(result.exits) for result in results)
     silent = sum(result.seconds is None for result in results)
     print(

@@ -13,6 +13,7 @@ from tests.matrix.faults import FAULTS
 from tests.matrix.rig import Rig
 from tests.processes import until
 
+POOLS: Final = ("prefork", "threads", "solo")
 PROMISE: Final = 10.0  # seconds from when the server is back until jobs are done again, or the worker has left
 PATIENCE: Final = 60.0  # seconds after which a worker counts as deaf for good
 SLOW: Final = {"solo": 3.0}  # seconds of the job in flight: for so long a solo worker can do nothing else
@@ -32,12 +33,12 @@ class Result:
     left_after: float | None = None
     wrong: str = ""
 
-    @property
-    def kept(self) -> bool:
-        """The promise: back in time, or gone in time, and nothing lost, doubled or out of order."""
+    def kept(self, times: float = 1.0) -> bool:
+        """The promise: back in time, or gone in time, and nothing lost, doubled or out of order. A test on a machine
+        that has other things to do gives it ``times`` as long."""
         if self.wrong or self.seconds is None:
             return False
-        return (self.left_after if self.left_after is not None else self.seconds) <= PROMISE
+        return (self.left_after if self.left_after is not None else self.seconds) <= PROMISE * times
 
     def __str__(self) -> str:
         if self.seconds is None:

@@ -15,6 +15,7 @@ from tests.crashpoints.points import ALL, WRAPPED, When, Wrapped
 from worker.store.scripts import NAMES
 
 ONLY_READ = {
+    "ingress.workers": {"Workers.look"},
     "ingress.monitor": {"Monitor._check_durability", "Monitor._count", "Monitor._measure"},
     "worker.ops.doctor.asking": {"_ask"},
     "worker.ops.status": {"_server"},
@@ -22,6 +23,7 @@ ONLY_READ = {
     "worker.store.backlog": {"measure"},
     "worker.store.dead": {"with_events"},
     "worker.store.durability": {"check"},
+    "worker.store.heartbeats": {"Heartbeats.read"},
     "worker.store.ledger": {"read_ledgers"},
     "worker.store.pages": {"entries_at", "merged"},
     "worker.store.replay": {"Replay._items"},

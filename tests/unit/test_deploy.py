@@ -140,13 +140,13 @@ def answering(status: int) -> Iterator[int]:
             thread.join()
 
 
-def healthcheck() -> int:
+def healthcheck(which: str = "main") -> int:
     spec = importlib.util.spec_from_file_location("healthcheck", DEPLOY / "healthcheck.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    code: int = module.main()
+    code: int = getattr(module, which)()
     return code
 
 
@@ -164,6 +164,18 @@ def test_the_health_check_asks_the_port_that_the_ingress_listens_on(
 def test_the_health_check_fails_where_nothing_listens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANDOFF_BIND", f"[::]:{servers.free_port()}")
     assert healthcheck() == 1
+
+
+@pytest.mark.parametrize(("said", "code"), [(0, 0), (1, 1), (2, 0)])
+def test_a_worker_is_unhealthy_when_the_probe_says_so_and_not_when_the_server_is_away(
+    monkeypatch: pytest.MonkeyPatch, said: int, code: int
+) -> None:
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert command == [sys.executable, "-m", "worker.ops.cli", "doctor", "--worker"]
+        return subprocess.CompletedProcess(command, said)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert healthcheck("worker") == code
 
 
 # --- compose ----------------------------------------------------------------------------------------------------------

@@ -23,6 +23,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
+EXIT_DEAF: Final = 75
+"""The exit code of a worker that leaves because of this: EX_TEMPFAIL of sysexits.h, try again."""
 SHARED: Final = 4.0
 """So many times longer a worker may get nothing while others empty its queues, or while it connects again and again.
 With Redis the one that has waited longest is served first, so that even once would be a long time."""

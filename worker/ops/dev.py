@@ -21,6 +21,7 @@ from typing import Any, Final
 import click
 import httpx
 
+from worker.core.liveness import EXIT_DEAF
 from worker.errors import ConfigurationError
 from worker.ops import embedded, posting, samples
 from worker.ops.dev_folder import DevFolder
@@ -154,7 +155,7 @@ class _Dev:
         level = "DEBUG" if self._settings.log_level.upper() == "DEBUG" else "INFO"
         env |= {"HANDOFF_LOG_FORMAT": "json", "HANDOFF_LOG_LEVEL": level, "PYTHONWARNINGS": _warnings()}
         await supervisor.start("ingress", [sys.executable, "-m", "ingress"], env)
-        await supervisor.start("worker", _worker_command(), env)
+        await supervisor.start("worker", _worker_command(), env, again={EXIT_DEAF})
         await self._ingress_ready()
 
     def _why(self, ended: Ended) -> str:

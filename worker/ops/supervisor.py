@@ -1,6 +1,8 @@
 """Runs a few processes as one: passes on what they print, notices when one ends, and leaves none behind.
 
     start ──▶ running ──ends by itself──▶ ``ended`` tells who and how; the caller stops the rest
+                 │  ▲        └──with an exit code that asks for it──▶ started again, after ``AGAIN`` seconds ─┐
+                 │  └─────────────────────────────────────────────────────────────────────────────────────────┘
                  └─────stop: SIGTERM──▶ stopping ──ends, or ``grace`` is over: SIGKILL──▶ gone
 
 Every child leads a session of its own, so Ctrl-C in the terminal reaches only us, and whatever it has forked can be
@@ -15,12 +17,13 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Self
 
 _PR_SET_PDEATHSIG: Final = 1
 _CHUNK: Final = 65536  # bytes read at once
+AGAIN: Final = 1.0  # seconds before a child that asked for it is started again
 _DRAIN: Final = 2.0  # seconds for the last output of a process that is gone
 
 
@@ -48,7 +51,10 @@ class Ended:
 @dataclass
 class _Child:
     name: str
-    process: asyncio.subprocess.Process
+    command: Sequence[str]
+    env: Mapping[str, str]
+    again: Collection[int]
+    process: asyncio.subprocess.Process = field(init=False)
     reader: asyncio.Task[None] = field(init=False)
     last_line: str = ""
     stopping: bool = False
@@ -77,23 +83,31 @@ class Supervisor:
             self.kill()
             self.ended.cancel()
 
-    async def start(self, name: str, command: Sequence[str], env: Mapping[str, str]) -> None:
-        """Start a child. Raises ``OSError`` when the program can't be executed."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=env,
+    async def start(
+        self, name: str, command: Sequence[str], env: Mapping[str, str], *, again: Collection[int] = ()
+    ) -> None:
+        """Start a child, and again whenever it ends with an exit code of ``again``.
+
+        Raises ``OSError`` when the program can't be executed.
+        """
+        child = _Child(name, command, env, again)
+        await self._execute(child)
+        self._children.append(child)
+        watcher = asyncio.create_task(self._watch(child))
+        self._watchers.add(watcher)
+        watcher.add_done_callback(self._watchers.discard)
+
+    async def _execute(self, child: _Child) -> None:
+        child.process = await asyncio.create_subprocess_exec(
+            *child.command,
+            env=child.env,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             start_new_session=True,
             preexec_fn=tied_to_parent(),
         )
-        child = _Child(name, process)
         child.reader = asyncio.create_task(self._read(child))
-        self._children.append(child)
-        watcher = asyncio.create_task(self._watch(child))
-        self._watchers.add(watcher)
-        watcher.add_done_callback(self._watchers.discard)
 
     async def stop(self, *names: str) -> None:
         """End the named children side by side, or all of them one after the other, the last started first.
@@ -123,11 +137,21 @@ class Supervisor:
         await self._drained(child)
 
     async def _watch(self, child: _Child) -> None:
-        returncode = await child.process.wait()
-        if child.stopping:
-            return
-        _kill_group(child)
-        await self._drained(child)
+        while True:
+            returncode = await child.process.wait()
+            if child.stopping:
+                return
+            _kill_group(child)
+            await self._drained(child)
+            if returncode not in child.again:
+                break
+            self._pass_on(child, f"ended with exit code {returncode}: started again".encode())
+            await asyncio.sleep(AGAIN)
+            if _is_stopping(child):
+                return
+            await self._execute(child)
+            if _is_stopping(child):  # asked to in that moment, when there was nothing to stop
+                _kill_group(child)
         if not self.ended.done():
             self.ended.set_result(Ended(child.name, returncode, child.last_line))
 
@@ -149,6 +173,11 @@ class Supervisor:
         child.last_line = text or child.last_line
         with contextlib.suppress(OSError):  # a terminal that was closed must not keep us from stopping the children
             self._on_line(child.name, text)
+
+
+def _is_stopping(child: _Child) -> bool:
+    """Asked again: it may have changed while we waited."""
+    return child.stopping
 
 
 def _kill_group(child: _Child) -> None:

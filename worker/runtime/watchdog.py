@@ -24,7 +24,7 @@ import structlog
 from celery import bootsteps
 from celery.worker import state
 
-from worker.core.liveness import Condition, Look, Watch, suspicious, watched
+from worker.core.liveness import EXIT_DEAF, Condition, Look, Watch, suspicious, watched
 from worker.errors import StoreError
 from worker.runtime import systemd
 from worker.runtime.beating import Beating
@@ -37,7 +37,6 @@ PERIOD: Final = 2.0  # seconds between looks; an idle worker asks its broker for
 LATE: Final = (
     2.5 * PERIOD
 )  # seconds; a look that comes later begins anew. Asking a broker that hangs takes 5 s, and fails
-EXIT_DEAF: Final = 75  # EX_TEMPFAIL of sysexits.h: try again
 BEGIN: Final = 10.0  # seconds for the main loop to begin to stop; it looks at signals every second or two
 END: Final = 60.0  # seconds for calls under way to end, as long as the supervisors of deploy/ give them
 

@@ -90,18 +90,11 @@ class Heartbeats:
 
     def write(self, beat: Beat) -> int:
         """The server's time, ms."""
-        now: int = self._scripts.run(
-            "beat", [keys.beats(self._prefix), keys.last_beats(self._prefix)], [beat.id, _encode(beat), LIFE_MS, MOST]
-        )
-        return now
+        return self._run(beat.id, _encode(beat))
 
     def leave(self, worker: str) -> None:
         """Forget one that has ended."""
-        with unavailable_as_error():
-            pipe = self._client.pipeline(transaction=False)
-            pipe.hdel(keys.beats(self._prefix), worker)
-            pipe.zrem(keys.last_beats(self._prefix), worker)
-            pipe.execute()
+        self._run(worker, b"")
 
     def read(self) -> list[Worker]:
         """Every worker of the last minute, by name and process."""
@@ -110,6 +103,11 @@ class Heartbeats:
             for command in commands(self._prefix):
                 pipe.execute_command(*command)
             return understood(pipe.execute())
+
+    def _run(self, worker: str, beat: bytes) -> int:
+        of = [keys.beats(self._prefix), keys.last_beats(self._prefix)]
+        now: int = self._scripts.run("beat", of, [worker, beat, LIFE_MS, MOST])
+        return now
 
 
 def commands(prefix: str) -> list[tuple[str, ...]]:
