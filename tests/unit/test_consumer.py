@@ -7,12 +7,14 @@ from unittest import mock
 
 import pytest
 import redis.exceptions
+import structlog
 from celery import Celery
 from celery.exceptions import WorkerShutdown
 
 from tests import servers
 from worker.runtime.config import celery_config
 from worker.runtime.consumer import LIVED, LONGEST_PAUSE, DoorbellConsumer
+from worker.runtime.progress import PROGRESS
 from worker.runtime.transport import GuardedChannel
 from worker.settings import Settings
 
@@ -95,3 +97,39 @@ def test_a_doorbell_that_cannot_be_put_back_is_let_go(monkeypatch: pytest.Monkey
 def test_workers_do_not_talk_among_themselves(consumer: DoorbellConsumer) -> None:
     names = {step.alias for step in consumer.steps}
     assert names.isdisjoint({"Gossip", "Mingle"}), names
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ({"headers": None}, "no headers"),
+        ({"headers": {"task": "handoff.sequence", "id": "1"}, "payload": [["secret"], {}, {}]}, "no partition"),
+        ({"headers": {"task": "handoff.run.gone", "id": "1"}, "payload": [[0], {}, {}]}, "no such handler here"),
+        ({"headers": {"task": "nobody's", "id": "1"}, "payload": [[0], {}, {}]}, "no such handler here"),
+    ],
+)
+def test_what_is_no_doorbell_is_heard_and_refused_in_a_line_that_quotes_nothing(
+    consumer: DoorbellConsumer, message: dict[str, object], why: str
+) -> None:
+    made = mock.Mock(delivery_info={"routing_key": "q"}, **message)
+    before = PROGRESS.received["q"]
+    with structlog.testing.capture_logs() as logged:
+        consumer.create_task_handler()(made)
+    made.reject.assert_called_once_with()
+    made.ack.assert_not_called()
+    assert PROGRESS.received["q"] == before + 1
+    assert [(line["event"], line["why"]) for line in logged] == [("message_dropped", why)]
+    assert "secret" not in str(logged)
+    assert "nobody" not in str(logged)
+
+
+def test_attempts_to_come_back_are_noted(consumer: DoorbellConsumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = PROGRESS.failures
+
+    def sleep(_: float) -> None:
+        raise Enough
+
+    monkeypatch.setattr("kombu.utils.functional.sleep", sleep)
+    with pytest.raises(Enough):
+        consumer.connect()
+    assert PROGRESS.failures == before + 1
