@@ -12,7 +12,7 @@ STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench chaos matrix lock setup
+.PHONY: help run test crash lint bench rolling chaos matrix lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +40,8 @@ bench: $(STAMP) ## measure throughput and latency on this machine
 
 chaos: $(STAMP) ## break everything for MINUTES=3, say which invariants held; SEED= repeats a run, SERVER=redis
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) --server $(SERVER) $(ARGS)
+rolling: $(STAMP) ## restart every process in turn under load; ARGS="--signal KILL" for crashes
+	@$(BIN)/python -m tests.rolling.restarts $(ARGS)
 
 # Every fault of the server, on every pool and kind of server. ARGS="--rounds 1 --fault half-open" is a part of it.
 matrix: $(STAMP) ## put workers through every fault of their server, and time how they come back (an hour)

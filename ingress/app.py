@@ -31,6 +31,7 @@ ONLY_POST: Final = refusal(405, "method_not_allowed", "Deliveries are sent with 
 ONLY_GET: Final = refusal(405, "method_not_allowed", "This is read with GET.", ("allow", "GET, HEAD"))
 TOO_SLOW: Final = refusal(408, "body_timeout", "The body did not arrive in time.")
 BROKEN: Final = refusal(400, "body_incomplete", "The connection ended before the body did.")
+CLOSE: Final = ("connection", "close")  # the sender is to open another one, which goes to another process
 FAILED: Final = refusal(500, "internal", "This is a fault of the receiver; it has been logged.")
 
 log = structlog.get_logger(__name__)
@@ -90,11 +91,12 @@ class App:
             self._counted(answer)
         finally:
             self._connections.end(peer, accepted=answer is ACCEPTED)
+        headers = [*answer.headers, CLOSE] if self.stopping else answer.headers
         try:
             if answer.body:
-                exchange.response_bytes(answer.status, answer.headers, answer.body)
+                exchange.response_bytes(answer.status, headers, answer.body)
             else:
-                exchange.response_empty(answer.status, answer.headers)
+                exchange.response_empty(answer.status, headers)
         except RuntimeError:  # RSGIProtocolClosed: the sender is gone, and knows from that to send again
             log.debug("sender_gone", status=answer.status)
 

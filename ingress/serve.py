@@ -3,19 +3,25 @@
 granian's embedded server is used rather than its supervisor with a worker process: the same throughput, two thirds of
 the memory, one process to signal, and no worker left behind by a supervisor that was killed.
 
-The end, on SIGTERM or SIGINT: no new connections, idle ones closed, requests under way answered, what they
-submitted stored, the last bells rung; all within ``GRACE`` seconds, and a second or two for the bells.
+The end, on SIGTERM:
+
+    stopping ──▶ /readyz says 503, answers close their connections: HANDOFF_DRAIN, for a proxy to notice
+    ──▶ nothing is accepted any more, what was is read ──▶ idle connections are closed, requests under way answered
+    ──▶ what they submitted is stored, the last bells are rung
+
+All after the first is done within ``GRACE`` seconds, and a second or two for the bells. SIGINT, or a second signal,
+leaves the first out.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
-import socket
-from typing import Final
+import sys
+from typing import Any, Final
 
 import structlog
+from granian._granian import SocketHolder
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.server.embed import Server
@@ -23,6 +29,7 @@ from granian.server.embed import Server
 from ingress.app import App
 from ingress.connections import Connections, allowed
 from ingress.intake import Intake
+from ingress.listening import BACKLOG, Listener, listen
 from ingress.metrics import Metrics
 from ingress.monitor import Monitor
 from ingress.receive import Receiver
@@ -30,9 +37,9 @@ from ingress.ringer import Ringer
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 
-BACKLOG: Final = 2048  # connections that the kernel holds until they are accepted
 HEAD: Final = 16 * 1024  # bytes that a request's head may have; anybody may send one, so thousands must find room
 IDLE: Final = 75_000  # milliseconds for a request's head to arrive; more than the 60 s that load balancers keep theirs
+READ: Final = 0.2  # seconds for the requests of connections that were accepted last
 GRACE: Final = 5.0  # seconds for the requests under way
 LAST_BELLS: Final = 1.0  # seconds
 
@@ -45,11 +52,17 @@ async def serve(settings: Settings) -> None:
         raise ConfigurationError(
             "HANDOFF_WEBHOOK_SECRET", "is not set", "copy the webhook's signing secret from Inbox's settings"
         )
-    host, port = free_address(settings)
+    listener = listen(settings)
     loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
+    stop, hurry = asyncio.Event(), asyncio.Event()
+
+    def end(number: int) -> None:
+        if stop.is_set() or number == signal.SIGINT:
+            hurry.set()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, end, number)
 
     metrics = Metrics()
     ringer = Ringer(settings, metrics)
@@ -62,16 +75,20 @@ async def serve(settings: Settings) -> None:
         raise monitor.wrong_settings.result()
 
     ringer.start()
-    server = _server(app, host, port, connections.most)
+    server = _server(app, listener, connections.most)
     serving = loop.create_task(server.serve())
     watching = loop.create_task(monitor.run())
-    guarding = loop.create_task(connections.run(port))
+    guarding = loop.create_task(connections.run(listener.port))
     stopped = loop.create_task(stop.wait())
-    log.info("listening", address=_address(host, port), ready=monitor.trouble is None)
+    log.info("listening", address=listener.address, ready=monitor.trouble is None)
     await asyncio.wait({serving, watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
 
     log.info("stopping")
     app.stopping = True
+    if stop.is_set():
+        await _drain(settings.drain, hurry, serving)
+        listener.stop_accepting()
+        await asyncio.wait({serving}, timeout=0.0 if hurry.is_set() else READ)
     server.stop()  # type: ignore[no-untyped-call]
     done, _ = await asyncio.wait({serving}, timeout=GRACE)
     guarding.cancel()
@@ -91,42 +108,34 @@ async def serve(settings: Settings) -> None:
         raise RuntimeError("the HTTP server ended by itself")
 
 
-def free_address(settings: Settings) -> tuple[str, int]:
-    """``HANDOFF_BIND`` as an IP address and port that can be listened on; port 0 becomes a free one.
-
-    Raises ``ConfigurationError``. granian shares its port with whoever else shares it (SO_REUSEPORT), so a second
-    ingress, started by mistake, would silently take half of the first one's requests. Hence this look beforehand.
-    """
-    host, port = settings.host_and_port
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (OSError, UnicodeError):
-        raise ConfigurationError("HANDOFF_BIND", f"{host} is no known host", "127.0.0.1:8000 for instance") from None
-    family, kind, protocol, _, address = min(found, key=lambda one: one[0] != socket.AF_INET)
-    with socket.socket(family, kind, protocol) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-            probe.listen(1)
-        except OSError as error:
-            problem = _BIND_PROBLEMS.get(error.errno or 0, error.strerror or "can't be listened on")
-            raise ConfigurationError("HANDOFF_BIND", f"{settings.bind} {problem}", "choose another") from None
-        ip, free_port = probe.getsockname()[:2]
-        return str(ip), int(free_port)
+async def _drain(seconds: float, hurry: asyncio.Event, serving: asyncio.Task[None]) -> None:
+    """Until a proxy has noticed that we are not ready; shorter if somebody is in a hurry."""
+    hurried = asyncio.ensure_future(hurry.wait())
+    await asyncio.wait({hurried, serving}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    hurried.cancel()
 
 
-_BIND_PROBLEMS: Final = {
-    errno.EADDRINUSE: "is in use by another process",
-    errno.EADDRNOTAVAIL: "is no address of this machine",
-    errno.EACCES: "may only be listened on by the administrator",
-}
+class _Server(Server):
+    """granian's, on a socket of ours."""
+
+    def __init__(self, listener: Listener, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._listener = listener
+
+    def _init_shared_socket(self) -> None:
+        words = [self._listener.descriptor, False]
+        if sys.platform == "linux" or sys.platform.startswith("freebsd"):
+            words.append(BACKLOG)
+        self._ssp = None
+        self._shd: Any = SocketHolder(*words)
 
 
-def _server(app: App, host: str, port: int, connections: int) -> Server:
-    return Server(
+def _server(app: App, listener: Listener, connections: int) -> Server:
+    return _Server(
+        listener,
         app,
-        host,
-        port,
+        listener.host,
+        listener.port,
         interface=Interfaces.RSGI,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=IDLE, max_buffer_size=HEAD),
@@ -135,7 +144,3 @@ def _server(app: App, host: str, port: int, connections: int) -> Server:
         backpressure=connections,
         log_enabled=False,
     )
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -27,14 +27,17 @@ def until(condition: Callable[[], object], what: str, deadline: float = DEADLINE
 class Process:
     """A running process. ``output`` is everything it has written so far, both streams together."""
 
-    def __init__(self, args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None) -> None:
+    def __init__(
+        self, args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None, *inherits: int
+    ) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("HANDOFF_", "INBOX_"))}
         self._process = subprocess.Popen(
             [str(arg) for arg in args],
-            env={**own, "PYTHONUNBUFFERED": "1", **env},
+            env={**own, "PYTHONUNBUFFERED": "1", "HANDOFF_DRAIN": "0", **env},  # no proxy is in front
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=inherits,
         )
         self._written: list[bytes] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -84,15 +87,20 @@ class Process:
                 self._written.append(part)
 
 
-def start(args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None) -> Process:
-    """Start ``args`` with ``env`` over our environment, which is cleared of Handoff's settings first."""
-    return Process(args, env, folder)
+def start(args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None, *inherits: int) -> Process:
+    """Start ``args`` with ``env`` over our environment, which is cleared of Handoff's settings first.
+
+    ``inherits`` are file descriptors that it gets, by the same numbers.
+    """
+    return Process(args, env, folder, *inherits)
 
 
 @contextmanager
-def running(args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None) -> Iterator[Process]:
+def running(
+    args: Sequence[str | Path], env: Mapping[str, str], folder: Path | None = None, *inherits: int
+) -> Iterator[Process]:
     """The same for a ``with`` statement, after which it is gone for certain."""
-    process = start(args, env, folder)
+    process = start(args, env, folder, *inherits)
     try:
         yield process
     finally:

@@ -6,16 +6,17 @@ into a page of traceback; SystemExit it lets through.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown
+from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
 
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.ops import logs
 from worker.ops.strays import strays
-from worker.runtime import process, transport
+from worker.runtime import process, shutdown, transport
 from worker.runtime.config import celery_config
 from worker.runtime.registry import load_handlers
 from worker.runtime.sweeper import SweeperStep
@@ -48,6 +49,12 @@ def _configure_logging(**_: Any) -> None:
     logs.configure(load_settings())
 
 
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def _tell(how: str, **_: Any) -> None:
+    """In the signal handler, before Celery does anything: every process of the pool begins to end now."""
+    shutdown.announce(cold=how == "Cold")
+
+
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 @worker_shutdown.connect  # type: ignore[untyped-decorator]
 def _end_well(**_: Any) -> None:
@@ -58,13 +65,17 @@ def _end_well(**_: Any) -> None:
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def _check_installation(**_: Any) -> None:
     """Before anything runs: does this worker agree with the others about the partitions?"""
+    shutdown.open_notice()
     settings = load_settings()
     try:
         client = connect(settings, timeout=2.0)
         fix_partitions(client, settings)
         announce_handlers(client, settings, [spec.describe() for spec in load_handlers(settings).values()])
         client.close()
-        for line in strays(variables()):
+        lines = list(strays(variables()))
+        if "REMAP_SIGTERM" in os.environ:
+            lines += ["REMAP_SIGTERM: SIGTERM cuts calls off at once (unset it: HANDOFF_GRACE is their time)"]
+        for line in lines:
             print(f"handoff: {line}", file=sys.stderr, flush=True)  # noqa: T201
     except ConfigurationError as error:
         raise _stop(error) from None

@@ -217,6 +217,18 @@ class Settings(FromFiles):
         "and exits with code 75, for its supervisor to start another. 5 s or more; coming back to a broker takes up to "
         "10. 0: never.",
     )
+    drain: Duration = Field(
+        5.0,
+        description="How long the ingress goes on after SIGTERM with `/readyz` at 503, so that a proxy sees it before "
+        "the door shuts: its interval between checks times the failures that it waits for, and a second. 0 with a "
+        "socket that systemd holds. Whatever kills an ingress that does not end has to wait 10 s longer.",
+    )
+    grace: Duration = Field(
+        25.0,
+        description="How long calls may go on after a worker got SIGTERM; then they are cut off, and made again by "
+        "another. Longer lets slower calls end, and restarts take longer. Whatever kills a worker that does not end "
+        "(`terminationGracePeriodSeconds`, `stop_grace_period`, `TimeoutStopSec`) has to wait 5 s longer.",
+    )
     log_level: str = Field(
         "INFO", pattern=r"(?i)^(debug|info|warning|error)$", description="Least level that is logged."
     )

@@ -18,10 +18,12 @@ from typing import Any
 import pytest
 import yaml
 
+from ingress import listening, serve
 from tests import servers
 from tests.handler_kit import importing
 from worker.handlers import SHIPPED
 from worker.ops.settings_table import rows, shipped_names, shipped_rows
+from worker.runtime import shutdown
 from worker.settings import DEFAULT_PARTITIONS, Settings
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +36,8 @@ with importing():
     SHIPPED_SETTINGS = {row.name for name in shipped_names() for row in shipped_rows(name)}
 PASSWORDS = {f"VALKEY_{role}_PASSWORD" for role in ("INGRESS", "WORKER", "OPERATOR")}
 REQUIRED = {"HANDOFF_WEBHOOK_SECRET"} | PASSWORDS
+STOPS_WITHIN = 5.0  # seconds that whoever kills a worker has to wait longer than HANDOFF_GRACE, as its description says
+DOOR_STOPS_WITHIN = 10.0  # the same for HANDOFF_DRAIN
 WORKER = "-A worker worker --without-gossip --without-mingle --without-heartbeat --loglevel INFO -c 2"
 
 
@@ -207,8 +211,17 @@ def test_both_roles_are_one_image_and_wait_for_the_server(name: str) -> None:
 def test_workers_are_started_and_stopped_as_measured() -> None:
     worker = SERVICES["worker"]
     assert " ".join(worker["command"]) == f"celery {WORKER}"
-    assert worker["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
-    assert worker["stop_grace_period"] == "60s"
+    assert "REMAP_SIGTERM" not in worker["environment"], "SIGTERM is the one that gives calls their time"
+    assert worker["stop_grace_period"] == f"{Settings().grace + STOPS_WITHIN:g}s"
+
+
+def test_a_worker_is_gone_before_it_is_killed() -> None:
+    after_grace = shutdown.PATIENCE + shutdown.END + shutdown.MAIN_LATER
+    assert after_grace < STOPS_WITHIN
+    assert Settings().grace + STOPS_WITHIN <= 30, "what Kubernetes gives a pod, if it is told nothing"
+    assert shutdown.KEPT >= shutdown.END, "a call that can't be cut off is over before its lane is another's"
+    said = re.findall(r"--stop-timeout (\d+)", (DEPLOY / "Dockerfile").read_text())
+    assert said == [f"{Settings().grace + STOPS_WITHIN:g}"]
 
 
 @pytest.mark.parametrize("name", ["ingress", "worker", "handoff"])
@@ -218,6 +231,11 @@ def test_a_container_gets_no_password_but_its_own(name: str) -> None:
     own = "operator" if name == "handoff" else name
     assert {variable for variable in PASSWORDS if told.get(variable) != ""} == set()
     assert told["HANDOFF_REDIS_URL"] == f"redis://handoff-{own}:${{VALKEY_{own.upper()}_PASSWORD}}@valkey:6379/0"
+
+
+def test_an_ingress_is_gone_before_it_is_killed() -> None:
+    assert serve.READ + serve.GRACE + serve.LAST_BELLS + 2 < DOOR_STOPS_WITHIN, "the intake's patience is under 2 s"
+    assert SERVICES["ingress"]["stop_grace_period"] == f"{Settings().drain + DOOR_STOPS_WITHIN:g}s"
 
 
 def test_the_server_is_reached_by_the_services_alone() -> None:
@@ -261,10 +279,17 @@ def test_the_units_start_the_same_commands_as_compose() -> None:
     )
     assert ingress["ExecStart"] == "/opt/handoff/bin/python -m ingress"
     assert worker["ExecStart"] == f"/opt/handoff/bin/celery {WORKER}"
-    assert worker["Environment"] == "REMAP_SIGTERM=SIGQUIT"
+    assert "Environment" not in worker
     assert worker["KillMode"] == "mixed"
     for role, service in (("ingress", ingress), ("worker", worker)):
         assert SERVICES[role]["stop_grace_period"] == f"{service['TimeoutStopSec']}s"
+
+
+def test_the_socket_is_the_address_of_the_settings() -> None:
+    """systemd hands it to the service of the same name."""
+    said = unit(DEPLOY / "systemd" / "handoff-ingress.socket")["Socket"]
+    assert said["ListenStream"] == Settings().bind
+    assert said["Backlog"] == str(listening.BACKLOG)
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze is not installed")

@@ -32,6 +32,7 @@ from worker.settings import Settings, load_settings
 DEFAULT_HANDLERS: Final = ["worker.handlers.log"]
 _KINDS: Final = {"assigned", "reassigned", "unassigned"}
 _READY_LOGGER: Final = "celery.apps.worker"
+GRACE: Final = 2.0  # seconds for calls to end, and with 3 more for all else below the supervisor's patience
 _POLL: Final = 0.05  # seconds
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -153,6 +154,8 @@ class _Dev:
         self._folder.write_env(told)
         # JSON and INFO whatever is set: this process reads along, and renders what it shows.
         level = "DEBUG" if self._settings.log_level.upper() == "DEBUG" else "INFO"
+        # Nothing is in front of this ingress, and whoever presses Ctrl-C waits.
+        env |= {"HANDOFF_DRAIN": "0", "HANDOFF_GRACE": f"{GRACE:g}"}
         env |= {"HANDOFF_LOG_FORMAT": "json", "HANDOFF_LOG_LEVEL": level, "PYTHONWARNINGS": _warnings()}
         await supervisor.start("ingress", [sys.executable, "-m", "ingress"], env)
         await supervisor.start("worker", _worker_command(), env, again={EXIT_DEAF})

@@ -1,4 +1,4 @@
-"""Interrupts a plain function that overruns its time limit."""
+"""Interrupts a plain function that overruns its time limit, or whose process has to end."""
 
 from __future__ import annotations
 
@@ -12,6 +12,11 @@ from worker.api import CallTimeout
 ALARM_AGAIN: Final = 1.0  # seconds: a call that caught its time-out and went on is told once more, until it ends
 
 
+class CutOff(SystemExit):
+    """Raised in a plain function whose process has to end and can wait no longer (runtime/shutdown.py). No ``except
+    Exception`` swallows it, and what cleans up is run."""
+
+
 class Alarm:
     """A time limit for plain functions: a timer signal that raises ``CallTimeout`` in the main thread.
 
@@ -23,6 +28,7 @@ class Alarm:
         self._seconds = seconds
         self._armed = False
         self._usable = False
+        self._cutting_off = False
         self._previous: Any = None
 
     def __enter__(self) -> Self:
@@ -34,12 +40,16 @@ class Alarm:
     def __exit__(self, *_: object) -> None:
         if self._usable:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._previous)
+            # Once calls are cut off, a signal may still be on its way; by default it would end the process.
+            if not self._cutting_off:
+                signal.signal(signal.SIGALRM, self._previous)
 
     def set(self) -> None:
         self._armed = True
         if self._usable:
             signal.setitimer(signal.ITIMER_REAL, self._seconds, ALARM_AGAIN)
+            if self._cutting_off:
+                raise CutOff  # whoever wanted to interrupt this call came a moment too early
 
     def clear(self) -> None:
         # First the flag: a signal that comes between the two lines finds the call over and does nothing.
@@ -47,6 +57,18 @@ class Alarm:
         if self._usable:
             signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def cut_off(self) -> None:
+        """Interrupt the present call, and those after it. For another thread.
+
+        Here a flag is set, then ``_armed`` read; the other thread writes ``_armed``, then reads the flag. So no call is
+        missed, and no signal is sent to a thread that does not expect it any more.
+        """
+        self._cutting_off = True
+        if self._usable and self._armed:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+
     def _ring(self, _signal: int, _frame: FrameType | None) -> None:
         if self._armed:
+            if self._cutting_off:
+                raise CutOff
             raise CallTimeout(f"took longer than {self._seconds:g} s")

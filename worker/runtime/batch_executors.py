@@ -15,7 +15,7 @@ from typing import Any
 
 from worker.api import CallTimeout
 from worker.core.handlers import HandlerSpec
-from worker.runtime.alarm import Alarm
+from worker.runtime.alarm import Alarm, CutOff
 from worker.runtime.batches import BatchCall, compose
 from worker.runtime.calls import ActiveLane
 from worker.runtime.executors import SETTLE_EVERY, leaving
@@ -55,6 +55,9 @@ class BatchExecutor:
     def wake(self) -> None:
         return  # its runs do not go on beside Celery's task
 
+    def cut_off(self) -> None:
+        return  # nothing interrupts a thread
+
     def close(self) -> None:
         return
 
@@ -80,6 +83,9 @@ class InlineBatches(BatchExecutor):
         super().__init__(spec)
         self._alarm = Alarm(spec.timeout)
 
+    def cut_off(self) -> None:
+        self._alarm.cut_off()
+
     def wait(self) -> None:
         """Make calls until there is enough to settle."""
         end = time.monotonic() + SETTLE_EVERY
@@ -102,11 +108,11 @@ class InlineBatches(BatchExecutor):
             call.answered(answer)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an outcome
             alarm.clear()  # once more: the signal may have come just before it was cleared
-            if isinstance(error, SystemExit) and leaving():
+            if isinstance(error, CutOff) or (isinstance(error, SystemExit) and leaving()):
                 for waiting in self._queue:
                     waiting.stop = True
-                if not call.lost:
-                    return  # the pool's doing and not a job's: no attempt of any has failed
+                if isinstance(error, CutOff) or not call.lost:
+                    return  # the process's end and not a job's doing: no attempt of any has failed
                 # Told to end because of this very call (runtime/tasks.py).
                 error = CallTimeout(f"took longer than {self._spec.timeout:g} s, and was not to be interrupted")
             call.raised(error)
@@ -156,6 +162,7 @@ class LoopBatches(BatchExecutor):
         self._loop = process_loop()
         self._changed = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cutting_off = False
 
     def ready(self) -> bool:
         return turns(self._loop)
@@ -167,6 +174,10 @@ class LoopBatches(BatchExecutor):
     def wait(self) -> None:
         if self._changed.wait(SETTLE_EVERY):
             self._changed.clear()
+
+    def cut_off(self) -> None:
+        self._cutting_off = True
+        self._loop.call_soon_threadsafe(self._cancel)
 
     def close(self) -> None:
         """Whatever still runs has no lease any more: to let it go on would be to call out of order."""
@@ -189,7 +200,9 @@ class LoopBatches(BatchExecutor):
             try:
                 call.answered(await self._call(*call.arguments()) if call.prepare() else None)
             except BaseException as error:  # noqa: BLE001 - out of here, a KeyboardInterrupt would end the process's loop
-                call.raised(error)
+                # Without an outcome, a job stays as it is.
+                if not (self._cutting_off and isinstance(error, asyncio.CancelledError)):
+                    call.raised(error)
             self._end(call)
             call = self._next()
             self._changed.set()

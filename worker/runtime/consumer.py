@@ -31,6 +31,7 @@ from celery.worker.consumer import Consumer
 
 from worker.core import bells
 from worker.doorbell import RUN_TASK_PREFIX
+from worker.runtime import shutdown
 from worker.runtime.progress import PROGRESS
 from worker.settings import MAX_PARTITIONS
 
@@ -77,6 +78,18 @@ class DoorbellConsumer(Consumer):  # type: ignore[misc]
         self._connected_at = time.monotonic()
         PROGRESS.turn()
         return connected
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Have a signal end the wait for bells: it sets a mark, which the loop would look at with the next bell."""
+        super().register_with_event_loop(hub)
+        fd = shutdown.notice_fd()
+        if fd is not None:
+            hub.add_reader(fd, bool)
+
+    def cancel_active_requests(self) -> None:
+        """Part of the cold shutdown alone: calls that have no task are to be cut off as well."""
+        shutdown.announce(cold=True)
+        super().cancel_active_requests()
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         PROGRESS.fail()

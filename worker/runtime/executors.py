@@ -24,7 +24,7 @@ from billiard.process import current_process
 
 from worker.api import CallTimeout
 from worker.core.handlers import HandlerSpec
-from worker.runtime.alarm import Alarm
+from worker.runtime.alarm import Alarm, CutOff
 from worker.runtime.calls import ActiveLane, arguments_of, call, wanted
 from worker.runtime.loop import process_loop, surface, turns
 from worker.runtime.threads import Threads
@@ -50,6 +50,10 @@ class Executor(Protocol):
 
     def wake(self) -> None:
         """End the present ``wait``, or the next, early."""
+        ...
+
+    def cut_off(self) -> None:
+        """Interrupt the calls that are running, where that can be done. From any thread."""
         ...
 
     def close(self) -> None: ...
@@ -122,6 +126,9 @@ class InlineExecutor:
     def wake(self) -> None:
         return  # it waits for nothing but its own calls
 
+    def cut_off(self) -> None:
+        self._alarm.cut_off()
+
     def close(self) -> None:
         return
 
@@ -145,12 +152,12 @@ class InlineExecutor:
                     lane.discard()
             except self._outcomes as error:
                 alarm.clear()  # once more: the signal may have come just before it was cleared
-                if isinstance(error, SystemExit) and leaving():
+                if isinstance(error, CutOff) or (isinstance(error, SystemExit) and leaving()):
                     for waiting in self._queue:
                         waiting.stop = True
-                    if not lane.lost:
+                    if isinstance(error, CutOff) or not lane.lost:
                         lane.cut = True
-                        break  # the pool's doing and not the job's: no attempt of it has failed
+                        break  # the process's end and not the job's doing: no attempt of it has failed
                     # Told to end because of this very call (runtime/tasks.py).
                     error = CallTimeout(f"took longer than {spec.timeout:g} s, and was not to be interrupted")
                 if _ended_badly(spec, lane, error):
@@ -218,6 +225,9 @@ class ThreadExecutor:
     def wake(self) -> None:
         self._changed.set()
 
+    def cut_off(self) -> None:
+        return  # nothing interrupts a thread
+
     def close(self) -> None:
         self._threads.close()
 
@@ -252,6 +262,7 @@ class LoopExecutor:
         self._loop = process_loop()
         self._changed = threading.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._cutting_off = False
 
     def ready(self) -> bool:
         return turns(self._loop)
@@ -265,6 +276,10 @@ class LoopExecutor:
 
     def wake(self) -> None:
         self._changed.set()
+
+    def cut_off(self) -> None:
+        self._cutting_off = True
+        self._loop.call_soon_threadsafe(self._cancel)
 
     def close(self) -> None:
         """Whatever still runs has no lease any more: to let it go on would be to call out of order."""
@@ -295,6 +310,9 @@ class LoopExecutor:
                 else:
                     lane.discard()
             except BaseException as error:  # noqa: BLE001 - out of here, a KeyboardInterrupt would end the process's loop
+                if self._cutting_off and isinstance(error, asyncio.CancelledError):
+                    lane.cut = True
+                    break
                 if _ended_badly(spec, lane, error):
                     break
             finally:

@@ -4,6 +4,8 @@ A lease is short, so that a crash delays its lanes by seconds, and calls may be 
 here" meanwhile. It stops saying so for a call that overran its time limit and could not be interrupted: its lane goes
 to others, and what it settles in the end is refused by its token. Lanes that wait in line behind a slow call are handed
 back as soon as it is known to be slow, and those that ended before it are settled: others may have a process for them.
+
+And it is who gives everything back when the process has to end (runtime/shutdown.py).
 """
 
 from __future__ import annotations
@@ -38,7 +40,11 @@ class Held:
         *,
         parallel: bool,
         hand_back: Callable[[Sequence[ActiveLane]], None] | None = None,
+        let_go: Callable[[], None] | None = None,
+        abandon: Callable[[Sequence[ActiveLane]], None] | None = None,
     ) -> None:
+        """``hand_back`` gives lanes back that were not begun; ``let_go`` cuts calls off; ``abandon`` gives lanes back
+        whose calls can't be."""
         self.store = store
         self.handler = handler
         self.timeout = timeout
@@ -48,6 +54,30 @@ class Held:
         self.also: Callable[[], None] | None = None  # what else is to be renewed while any lane is
         self.meanwhile: Callable[[], None] | None = None  # what to do each time that the line waits for a slow call
         self._hand_back = hand_back
+        self._let_go = let_go
+        self._abandon = abandon
+
+    def leave(self) -> None:
+        """Let no job begin any more, and hand back the lanes of which none did. May be called again."""
+        lanes = [lane for lane in self.lanes if not (lane.finished or lane.returned)]
+        for lane in lanes:
+            lane.stop = True
+        if self._hand_back is not None:
+            self._return([lane for lane in lanes if not lane.touched], self._hand_back)
+
+    def let_go(self) -> None:
+        """Cut the calls off that are running."""
+        if self._let_go is not None:
+            self._let_go()
+
+    def abandon(self) -> bool:
+        """Hand back lanes whose calls were cut off and go on all the same; whether there are any."""
+        lanes = [lane for lane in self.lanes if not (lane.finished or lane.returned or lane.lost)]
+        for lane in lanes:
+            lane.stop = lane.lost = True
+        if lanes and self._abandon is not None:
+            self._abandon(lanes)
+        return bool(lanes)
 
     def renew(self) -> None:
         now = time.monotonic()
@@ -125,6 +155,30 @@ class Keeper:
     def remove(self, held: Held) -> None:
         with self._lock:
             self._runs.remove(held)
+
+    def leave(self) -> None:
+        """Let no job begin any more, and hand back the lanes of which none did."""
+        self._each(Held.leave)
+
+    def let_go(self) -> None:
+        """Cut the calls off that are running."""
+        self._each(Held.let_go)
+
+    def abandon(self) -> bool:
+        """Hand back the lanes of calls that go on all the same; whether there are any."""
+        return any(self._each(Held.abandon))
+
+    def _each(self, step: Callable[[Held], object]) -> list[object]:
+        with self._lock:
+            runs = list(self._runs)
+        found: list[object] = []
+        for held in runs:
+            try:
+                found.append(step(held))
+            except StoreError as error:
+                log.warning("not_handed_back", handler=held.handler, error=str(error))
+                found.append(True)
+        return found
 
     def _keep(self) -> None:
         pause = threading.Event()

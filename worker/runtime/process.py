@@ -25,6 +25,7 @@ from worker.runtime.gate import Gate
 from worker.runtime.keeper import Keeper
 from worker.runtime.lingering import Lingering
 from worker.runtime.registry import load_handlers
+from worker.runtime.shutdown import Shutdown
 from worker.runtime.side_runs import SideRuns
 from worker.settings import Settings, load_settings
 from worker.store.client import connect
@@ -88,6 +89,7 @@ class Process:
     partitions: int = 0  # once somebody has asked the server, who alone knows
     lingering: Lingering = field(default_factory=Lingering)
     side_runs: SideRuns = field(default_factory=SideRuns)
+    shutdown: Shutdown = field(default_factory=Shutdown)
     hung: dict[str, list[ActiveLane]] = field(default_factory=dict)
     gates: dict[str, Gate] = field(default_factory=dict)
 
@@ -125,22 +127,26 @@ def current() -> Process:
             # takes a tenth of the time. What is loaded by now stays, so it need not be looked at again.
             gc.freeze()
             gc.set_threshold(20_000, 20, 50)
-            _current = (
-                os.getpid(),
-                Process(
-                    settings=settings,
-                    registry=load_handlers(settings),
-                    client=client,
-                    scripts=Scripts(client),
-                    bells=Bells(settings),
-                    keeper=Keeper(),
-                ),
+            made = Process(
+                settings=settings,
+                registry=load_handlers(settings),
+                client=client,
+                scripts=Scripts(client),
+                bells=Bells(settings),
+                keeper=Keeper(),
+                shutdown=Shutdown(settings.grace),
             )
+            made.shutdown.watch(made.keeper)
+            _current = (os.getpid(), made)
         return _current[1]
 
 
 def let_linger() -> None:
-    """Wait for the calls that go on without a task, at the end of a process that has any. Time limits bound it."""
+    """Wait for the calls that go on without a task, at the end of a process that has any.
+
+    Time limits bound it; in a worker that ends, so does ``HANDOFF_GRACE`` (runtime/shutdown.py).
+    """
     if _current is not None and _current[0] == os.getpid():
+        _current[1].shutdown.ask()
         _current[1].side_runs.wait(LONGEST_CALL)
         _current[1].lingering.wait(LONGEST_CALL)

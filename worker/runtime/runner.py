@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -34,6 +35,7 @@ from worker.runtime.outcomes import settlement_of, unstartable
 from worker.runtime.process import Process
 from worker.runtime.rates import Rates, lane_store
 from worker.runtime.reports import Reports
+from worker.runtime.shutdown import KEPT
 from worker.store.lanes import Claim, Settlement
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
@@ -58,7 +60,13 @@ class Runner:
         self._rates = Rates(process, spec, partition, parallel=self._executor.parallel)
         self._alone = Alone(spec, self._executor)
         self._held = Held(
-            self._store, spec.name, spec.timeout, parallel=self._executor.parallel, hand_back=self._hand_back
+            self._store,
+            spec.name,
+            spec.timeout,
+            parallel=self._executor.parallel,
+            hand_back=self._hand_back,
+            let_go=self._executor.cut_off,
+            abandon=self._abandon,
         )
         self._meanwhile = Meanwhile(self._executor, self._settle, self.ring)
         self._held.meanwhile = self._meanwhile.settle
@@ -74,6 +82,9 @@ class Runner:
 
         Raises nothing but ``SystemExit``, in a process that has to end: the pool said so, or its event loop is blocked.
         """
+        if self._process.shutdown.asked:
+            self.ring()  # for another worker
+            return 0
         if not fit_to_run(self._process, self._spec, self._executor):
             return 0
         self._process.keeper.add(self._held)
@@ -142,6 +153,14 @@ class Runner:
         self._store.settle([item for item in settlements if item is not None])
         self.ring()
 
+    def _abandon(self, lanes: Sequence[ActiveLane]) -> None:
+        """Lanes whose calls go on until the process is gone, for anyone else to take then. Called by another thread."""
+        for lane in lanes:
+            lane.cut = True
+        settlements = [self._settlement_of(lane, finished=True, away_ms=None) for lane in lanes]
+        self._store.settle([replace(item, delay_ms=int(KEPT * 1000)) for item in settlements if item is not None])
+        self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=KEPT)
+
     def _rounds(self) -> Sequence[int]:
         counts = []
         end = time.monotonic() + (SLICE if self._executor.parallel else min(SLICE, INLINE_SLICE))
@@ -156,9 +175,10 @@ class Runner:
             counts.append(self._settle())
             now = time.monotonic()
             self._claimer.adapt(counts[-1], now - began)
-            over = over or now >= end or leaving()
+            ending = leaving() or self._process.shutdown.asked
+            over = over or now >= end or ending
             if over:
-                self._alone.stop(self._active, at_once=leaving())
+                self._alone.stop(self._active, at_once=ending)
             # Calls in coroutines and threads can go on without us; Celery's place is not theirs to keep.
             self._left = (
                 over
@@ -212,6 +232,8 @@ class Runner:
         self._alone.start(begun)
         self._active += begun
         self._held.lanes = tuple(self._active)
+        if self._process.shutdown.asked:  # in between: read after the lanes are there to be seen by whoever set it
+            self._held.leave()
         self._claimer.begun(claim, len(begun), help_wanted=self._reports.probe is None)
         return bool(claim.lanes) or (bool(claim.dropped) and claim.more)
 

@@ -74,6 +74,9 @@ class Sequencer:
     def run(self) -> int:
         """Sequence until the inbox is empty or the slice is over; the number of deliveries read. Never raises."""
         read = 0
+        if self._process.shutdown.asked:
+            self._process.bells.sequencer(self._partition)  # for another worker
+            return 0
         try:
             lease = self._store.acquire()
             if lease is None:
@@ -97,7 +100,7 @@ class Sequencer:
             self._sequence_whatever_happens(lease, batch)
             read += len(batch.deliveries)
             now = time.monotonic()
-            over = now >= end
+            over = now >= end or self._process.shutdown.asked
             if (batch.drained and not batch.more_due) or over:
                 code, deadline = store.release(lease, hand_on=over)
                 if code == Code.HANDED_ON:

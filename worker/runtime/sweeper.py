@@ -9,6 +9,7 @@ The sweep is the truth, bells are hints: with every bell lost, work still goes o
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -83,8 +84,10 @@ class Sweeper:
                 self._failing = True
             except Exception:
                 log.exception("sweep_failed")
+        self._resign()
 
     def stop(self) -> None:
+        """Make room for another worker's sweeper: it need not wait for the end of the lease."""
         self._stopped.set()
 
     def sweep(self) -> float:
@@ -157,6 +160,10 @@ class Sweeper:
                 probing.add(name)
         return names, probing, soonest
 
+    def _resign(self) -> None:
+        with contextlib.suppress(StoreError):
+            self._has_lease(1)
+
     def _lead(self) -> bool:
         """Whether it is for us to sweep. Where nobody can say, because that node of a cluster is away, it is for all: a
         bell that is out is not rung again."""
@@ -167,8 +174,8 @@ class Sweeper:
                 raise
             return True
 
-    def _has_lease(self) -> bool:
-        return bool(self._scripts.run("lead", [keys.sweeper(self._settings.prefix)], [self._me, LEASE_MS]))
+    def _has_lease(self, lease_ms: int = LEASE_MS) -> bool:
+        return bool(self._scripts.run("lead", [keys.sweeper(self._settings.prefix)], [self._me, lease_ms]))
 
 
 class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]

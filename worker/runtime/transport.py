@@ -5,6 +5,9 @@ a channel of that connection reads ``None.hostname``, and an AttributeError is n
 ends with "Unrecoverable error". Saying so in the words that Celery knows, a ConnectionError, makes it reconnect.
 Measured with Celery 5.7.0: 19 exits of 40 without it, none of 96 with it.
 
+And a channel that stops consuming gives back the bell that its last wait may still bring: kombu would read the answer
+when it closes the channel, after the last of the running tasks has ended.
+
 And with bells that ring on a full server: where it holds the state too, what waits is all that can be taken away, and
 nobody would be called to do so.
 
@@ -81,6 +84,14 @@ class GuardedChannel(broker.Channel):
         """A list that is empty is as good as any. kombu would ask, and by a name without ``global_keyprefix`` (EXISTS
         is not among the commands that it prefixes): no queue would ever be there to be counted."""
         return True
+
+    def _basic_cancel(self, consumer_tag: str) -> Any:
+        result = super()._basic_cancel(consumer_tag)  # type: ignore[no-untyped-call]
+        if self._in_poll and not self.active_queues:
+            # Within a second (brpop_timeout). What comes has no consumer any more, and is put back.
+            with contextlib.suppress(Empty, OSError, redis.exceptions.RedisError):
+                self._brpop_read()
+        return result
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
         try:

@@ -12,7 +12,7 @@
 --         -  stays, and its call failed, which is not counted: its text says that it was called, no more
 --       then the action is applied to what is left:
 --         hold     the caller goes on with the rest of its jobs
---         release  the lane is due again at once, if it has jobs
+--         release  the lane is due again after delay (none: at once), if it has jobs
 --         retry    its first job failed; the lane is due after delay; attempts and trouble are remembered
 --         return   as release, but its first job was tried before: attempts and trouble are remembered
 --         apart    its jobs were called with others, and one of them may be to blame: as many as were claimed come one
@@ -140,7 +140,7 @@ while at <= #ARGV do
       else
         redis.call('HDEL', KEYS[2], lane)
       end
-      due(lane, now)
+      due(lane, now + delay)
     end
     result[#result + 1] = left
   end
