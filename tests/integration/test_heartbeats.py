@@ -22,6 +22,12 @@ from worker.store.heartbeats import SILENT_MS, Heartbeats, Worker
 HERE_HOST = socket.gethostname()
 
 
+@pytest.fixture
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody beats again in these tests, and a busy machine may take its time over a command."""
+    monkeypatch.setattr(heartbeats, "SILENT_MS", 600_000)
+
+
 def store(installation: Installation) -> Heartbeats:
     from worker.store.scripts import Scripts
 
@@ -40,7 +46,6 @@ def test_a_beat_is_read_as_it_was_written_and_the_newest_counts(partition: Parti
     first, second = beats.read()
     assert (first.beat.name, second.beat) == ("celery@a", beat(received=2, waiting={"q": 7}))
     assert second.at == now
-    assert second.healthy
     beats.leave("one")
     assert [worker.beat.id for worker in beats.read()] == ["two"]
 
@@ -108,6 +113,7 @@ def test_a_process_that_is_gone_or_was_started_again_is_not_held_against_its_suc
     assert meant([hanging], HERE, "here") == [hanging]
 
 
+@pytest.mark.usefixtures("_patient")
 @pytest.mark.parametrize(("condition", "code"), [(Condition.WORKING, 0), (Condition.UNHEARD, 0), (Condition.DEAF, 1)])
 def test_the_exit_code_of_the_probe(installation: Installation, condition: Condition, code: int) -> None:
     store(installation).write(beat(host=HERE_HOST, pid=os.getpid(), condition=condition, unheard=21.0))
@@ -129,6 +135,7 @@ def test_a_server_that_can_not_be_asked_is_neither(installation: Installation) -
     assert "HANDOFF_REDIS_URL" in ran.err
 
 
+@pytest.mark.usefixtures("_patient")
 def test_the_status_shows_workers_and_names_those_that_need_a_person(installation: Installation) -> None:
     installation.start("crm")
     store(installation).write(beat())

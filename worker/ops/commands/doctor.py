@@ -27,15 +27,17 @@ def command(which: str | None, as_json: bool) -> None:
     Exit code 0: nothing is unsafe, though there may be warnings; 1: something is; 2: a server can't be asked.
     """
     from worker.ops import tables
-    from worker.ops.doctor.examining import examine
     from worker.ops.doctor.findings import document, exit_code
     from worker.ops.doctor.view import view
-    from worker.ops.installed import installed
-    from worker.ops.worker_probe import probe
 
     if which is None:
+        from worker.ops.doctor.examining import examine
+
         findings = examine()
     else:
+        from worker.ops.installed import installed
+        from worker.ops.worker_probe import probe
+
         with installed() as found:
             findings = probe(found, which)
     if as_json:
