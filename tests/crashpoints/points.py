@@ -89,10 +89,10 @@ COMMANDS: Final = (
 
 INGRESS: Final = (
     Wrapped("intake.submit", "ingress.intake:Intake.submit"),
-    Wrapped("intake.batch", "ingress.intake:Intake._next_batch"),
-    Wrapped("intake.reply", "ingress.intake:_reply"),
-    Wrapped("intake.ring", "ingress.intake:Intake._ring_new"),
-    Wrapped("intake.tell", "ingress.intake:Intake._tell"),
+    Wrapped("intake.batch", "ingress.line:Line._next_batch"),
+    Wrapped("intake.reply", "ingress.line:_reply"),
+    Wrapped("intake.ring", "ingress.line:Line._ring_new"),
+    Wrapped("intake.tell", "ingress.intake:Intake.tell"),
     Wrapped("ringer.take", "ingress.ringer:Ringer._take"),
 )
 INTAKE_WRITE: Final = "intake.write"  # the one write of a batch; four points, as a script's
