@@ -11,7 +11,8 @@ connect to it some twenty times a second, with four log lines each. Here a conne
 followed by the same pauses as one that could not be made.
 
 A message that is no doorbell (core/bells.py) is refused before Celery looks at it, which would end in some of them,
-and log the whole of others. One line says so, and quotes nothing.
+and log the whole of others. One line says so, and quotes nothing. Tasks of the user's own, which a handler's module may
+define beside its handlers, are Celery's as ever.
 
 What happens is noted for the watchdog (runtime/progress.py).
 """
@@ -30,7 +31,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer
 
 from worker.core import bells
-from worker.doorbell import RUN_TASK_PREFIX
+from worker.doorbell import RUN_TASK_PREFIX, SEQUENCE_TASK
 from worker.runtime import shutdown
 from worker.runtime.progress import PROGRESS
 from worker.settings import MAX_PARTITIONS
@@ -111,6 +112,8 @@ class DoorbellConsumer(Consumer):  # type: ignore[misc]
         def on_message(message: Any) -> Any:
             info = message.delivery_info
             PROGRESS.receive(str(info.get("routing_key")) if isinstance(info, dict) else "")
+            if self._is_of_the_user(message.headers):
+                return handle(message)
             try:
                 problem = bells.fault(message.headers, info, message.payload, MAX_PARTITIONS)
             except Exception as error:  # noqa: BLE001 - whatever decoding it raises is the message's fault
@@ -121,6 +124,13 @@ class DoorbellConsumer(Consumer):  # type: ignore[misc]
             return handle(message)
 
         return on_message
+
+    def _is_of_the_user(self, headers: object) -> bool:
+        """Whether it calls a task that is registered here, and neither ours nor one of Celery's own, such as
+        ``celery.chain``, which runs whatever other tasks it is told."""
+        name = headers.get("task") if isinstance(headers, dict) else None
+        ours = (SEQUENCE_TASK, RUN_TASK_PREFIX, "celery.")
+        return isinstance(name, str) and name in self.app.tasks and not name.startswith(ours)
 
     def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:  # noqa: ARG002 - Celery's signature
         name = message.headers["task"]
