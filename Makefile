@@ -12,7 +12,7 @@ STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench rolling chaos matrix lock setup
+.PHONY: help run test crash lint bench rolling chaos matrix fuzz lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,9 @@ lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/ruff format --check --quiet || { echo "some files are not formatted: $(BIN)/ruff format" >&2; exit 1; }
 	@$(BIN)/mypy
+
+fuzz: $(STAMP) ## bad input for MINUTES= (10) from SEED= on, to all that reads it
+	@MINUTES="$(MINUTES)" SEED="$(SEED)" $(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: $(STAMP) ## measure throughput and latency on this machine
 	@$(BIN)/python -m tests.bench $(ARGS)

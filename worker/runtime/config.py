@@ -35,6 +35,9 @@ def celery_config(settings: Settings, registry: Registry) -> dict[str, Any]:
         "task_acks_on_failure_or_timeout": True,
         "task_reject_on_worker_lost": False,
         "worker_prefetch_multiplier": 1,
+        # Celery kills a process of its pool that is not up after four seconds, and starts another, which takes as long:
+        # on a machine that is as busy as that, nothing is ever done (ten in a row were seen).
+        "worker_proc_alive_timeout": 60.0,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # JSON and nothing else: a broker that others can write to must not be able to run code here.
         "task_serializer": "json",
