@@ -42,7 +42,7 @@ class Load:
     url: str
     secret: bytes
     teams: Sequence[str]
-    pause: float = 0.02
+    pause: float = 0.1
     accepted: dict[PLACE, float] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
     _stopped: threading.Event = field(default_factory=threading.Event)
