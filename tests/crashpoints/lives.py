@@ -147,7 +147,20 @@ def coarse(state: dict[str, Any]) -> dict[str, Any]:
     return {name: _coarse(_kind(name), value) for name, value in state.items() if not _kind(name).startswith(PASSING)}
 
 
-PASSING: Final = ("bell", "lease", "replays", "trouble", "control", "rate", "turns", "parked", "actions", "sweeper")
+PASSING: Final = (
+    "bell",
+    "lease",
+    "replays",
+    "trouble",
+    "control",
+    "rate",
+    "turns",
+    "parked",
+    "actions",
+    "sweeper",
+    "beats",
+    "last",
+)
 
 
 def _kind(name: str) -> str:

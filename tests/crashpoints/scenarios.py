@@ -20,11 +20,13 @@ from tests.store_kit import change, other
 from worker import AssigneeChange, BatchContext, Context, DeadLetter, Discard, Retry
 from worker.core.breaker import Breaker, Circuit
 from worker.core.handlers import HandlerSpec, define
+from worker.core.liveness import Condition
 from worker.core.retry import Backoff
 from worker.runtime.keeper import SLOW
 from worker.runtime.runner import Runner
 from worker.runtime.sequencer import Sequencer
 from worker.runtime.sweeper import Sweeper
+from worker.store.heartbeats import Beat, Heartbeats
 from worker.store.ledger import Bounds
 
 AT_ONCE: Final = Backoff(base=0.0, cap=0.0)
@@ -158,6 +160,24 @@ def unread(bench: Bench) -> None:
     bench.partition.append(*(change("c", seq) for seq in range(1, 60)))
 
 
+def beat(bench: Bench) -> None:
+    """A worker says how it is getting on, and that it ends."""
+    process = bench.process()
+    store = Heartbeats(process.client, process.scripts, bench.prefix)
+    names: dict[str, Any] = {
+        "id": "w",
+        "name": "w@host",
+        "host": "host",
+        "version": "1",
+        "celery": "5",
+        "pool": "prefork",
+    }
+    numbers: dict[str, Any] = {"pid": 1, "started": 1, "places": 2, "busy": 0, "received": 0, "received_at": None}
+    rest: dict[str, Any] = {"queues": [], "condition": Condition.WORKING, "unheard": 0.0, "waiting": None}
+    store.write(Beat(**names, **numbers, **rest, handlers={}, skew_ms=0))
+    store.leave("w")
+
+
 def neglected(bench: Bench) -> None:
     """Lanes that are due and deliveries that are unread, with every bell lost."""
     fill(bench, a=2, b=1)
@@ -268,6 +288,7 @@ SCENARIOS: Final = (
         run(),
         lambda: [plain("crm", rate="1/1h")],
     ),
+    Scenario("beating", lambda bench: fill(bench, a=1), beat, lambda: [plain("crm")]),
     Scenario("sweeping", neglected, sweep, two_handlers, {"archive_events": 2}),
     Scenario(
         "dead retry",
