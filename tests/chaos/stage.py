@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -48,7 +48,7 @@ class Stage:
     def send(self, *messages: Message) -> None:
         """Post each until it is answered 202; or store it and ring, as an ingress does."""
         if not self.cluster.ingresses:
-            self._store(messages)
+            self.store(*messages)
             return
         with httpx.Client(timeout=3) as client:
             for each in messages:
@@ -102,13 +102,8 @@ class Stage:
             self.cluster.server.start()
             self.faults.append(Fault("kill server", begin, time.monotonic()))
 
-    def lose_bells(self) -> None:
-        with self.cluster.server.client() as client:
-            queues = [key for key in client.keys("handoff:broker:*") if client.type(key) == b"list"]
-            assert queues, "no bell is on its way"
-            client.delete(*queues)
-
-    def _store(self, messages: Sequence[Message]) -> None:
+    def store(self, *messages: Message, ring: bool = True) -> None:
+        """Store each and ring for it, as an ingress does, or lose the bell."""
         settings, bell = self.cluster.settings, Doorbell(self.cluster.settings)
         with self.cluster.server.client() as client:
             for each in messages:
@@ -117,7 +112,7 @@ class Stage:
                 sent = time.monotonic()
                 client.xadd(keys.inbox, {"b": each.body})
                 self.posts.append(Post(each.key, sent, time.monotonic(), 202))
-                if client.set(keys.bell, 1, nx=True, px=BELL_LIFE_MS):
+                if client.set(keys.bell, 1, nx=True, px=BELL_LIFE_MS) and ring:
                     bell.ring_sequencer(keys.partition)
         bell.close()
 
