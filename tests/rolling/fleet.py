@@ -59,14 +59,14 @@ class Fleet:
         group = self.ingresses if role == "ingress" else self.workers
         began = time.monotonic()
         group[place].signal(number)
-        code = group[place].wait(60)
+        code = group[place].wait(180)
         self.stops.append((role, time.monotonic() - began, code))
         if role == "ingress":
             group[place] = self.start_ingress(place)
-            until(lambda: self.ready[self.ports[place]], "the new ingress is ready", 60)
+            until(lambda: self.ready[self.ports[place]], "the new ingress is ready", 180)
         else:
             group[place] = self.start_worker()
-            group[place].wait_for_output("ready.", 60)
+            group[place].wait_for_output("ready.", 180)
 
     def watch(self) -> None:
         """The balancer's health check."""
@@ -146,10 +146,10 @@ def fleet(folder: Path, *, workers: int = 2) -> Iterator[Fleet]:
             made.ingresses += [made.start_ingress(place) for place in range(2)]
             made.workers += [made.start_worker() for _ in range(workers)]
             for port in made.ports:
-                until(lambda port=port: _is_ready(port), "an ingress is ready", 60)  # type: ignore[misc]
+                until(lambda port=port: _is_ready(port), "an ingress is ready", 180)  # type: ignore[misc]
                 made.ready[port] = True
             for worker in made.workers:
-                worker.wait_for_output("ready.", 60)
+                worker.wait_for_output("ready.", 180)
             yield made
         finally:
             made.over.set()
