@@ -36,7 +36,7 @@ def open_door(redis_url: str, **settings: str) -> Iterator[Door]:
     environment = {"HANDOFF_REDIS_URL": redis_url, "HANDOFF_BIND": address, "HANDOFF_WEBHOOK_SECRET": SECRET}
     environment |= {f"HANDOFF_{name}": value for name, value in settings.items()}
     with processes.running(processes.python("ingress"), {**environment, "PYTHONPATH": str(ROOT)}, ROOT) as process:
-        until(lambda: _ready(address), "the front door is open")
+        until(lambda: _ready(address), "the front door is open", deadline=60)
         yield Door(process, address)
 
 
