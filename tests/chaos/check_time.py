@@ -71,8 +71,9 @@ def waits(history: History) -> Iterator[Wait]:
     lost = [
         event for event in history.accepted_events if event.key not in known and event.key not in history.books.too_old
     ]
-    faults = disturbances(history)
+    everybodys = disturbances(history)
     for terms in history.handlers:
+        faults = sorted([*everybodys, *history.nobody.get(terms.name, ())])
         if terms.conflates:
             continue  # what it is called for is not known beforehand
         wanted = {event.key: event for event in owed(released, changes=terms.changes)}

@@ -15,10 +15,10 @@ from typing import Final
 import httpx
 
 from tests.chaos import recorder
-from tests.chaos.history import Fault
-from tests.chaos.kept import Kept, Supervisor
+from tests.chaos.history import Fault, Interval
+from tests.chaos.kept import Kept, Supervisor, all_away
 from tests.chaos.state_server import StateServer
-from tests.chaos.terms import SLOW_QUEUE
+from tests.chaos.terms import SLOW_QUEUE, TERMS
 from tests.processes import until
 from tests.proxy import Proxy
 from tests.servers import free_port
@@ -29,6 +29,8 @@ SECRET: Final = "ibt_wh_chaos_secret"
 PARTITIONS: Final = 4
 READY: Final = 180.0  # seconds for everything to start; only a failure uses them up
 GRACE: Final = 60.0  # seconds for a process to end when it is asked to
+READY_MARK: Final = "@chaos ready."  # in a worker's log
+LISTENING: Final = '"listening"'  # in an ingress's
 QUEUES: Final = "handoff.sequence,handoff.deliver"
 
 
@@ -100,7 +102,7 @@ class Cluster:
         return [sys.executable, "-m", "tests.chaos.altered", *altered, *words]
 
     def add(self, name: str, command: Sequence[str], env: dict[str, str]) -> Kept:
-        kept = Kept(name, command, env, self.folder, self._ended)
+        kept = Kept(name, command, env, self.folder, self._ended, LISTENING if "ingress" in command else READY_MARK)
         kept.start()
         self.supervisor.kept.append(kept)
         return kept
@@ -122,7 +124,13 @@ class Cluster:
     def wait_until_ready(self) -> None:
         with httpx.Client(timeout=2) as client:
             until(lambda: all(_ready(client, url) for url in self.urls), "the ingresses are ready", READY, 0.05)
-        until(lambda: all(" ready" in kept.log.read_text() for kept in self.workers), "workers are ready", READY, 0.05)
+        until(lambda: all(kept.ready for kept in self.workers), "the workers are ready", READY, 0.05)
+
+    def nobody(self, until: float) -> dict[str, list[Interval]]:
+        """By handler, when there was no worker for its queue."""
+        count = self.setup.workers
+        groups = {terms.name: self.workers[count:] if terms.name == "slow" else self.workers[:count] for terms in TERMS}
+        return {name: all_away([kept.away(until) for kept in group]) for name, group in groups.items()}
 
     def end(self) -> list[str]:
         """Stop everything politely; what did not go well, in words."""

@@ -14,6 +14,7 @@ from typing import Final, Literal
 FOREVER: Final = float("inf")
 
 Ordering = Literal["team", "prospect"]
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ class Books:
 
 @dataclass(frozen=True)
 class History:
-    """A whole run, from ``began`` to ``ended``; ``load_ended`` is when the provider sent the last new message."""
+    """A whole run, from ``began`` to ``ended``. ``nobody``: when no worker was there that reads a handler's queue, as
+    while the only one starts again."""
 
     messages: Sequence[Message] = ()
     posts: Sequence[Post] = ()
@@ -160,6 +162,7 @@ class History:
     committed: Sequence[Committed] = ()
     handlers: Sequence[Terms] = ()
     books: Books = field(default_factory=Books)
+    nobody: Mapping[str, Sequence[Interval]] = field(default_factory=dict)
     ended: float = 0.0
     began: float = 0.0
 

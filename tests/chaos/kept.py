@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from tests.chaos.history import Interval
+
 RESTART_AFTER: Final = 0.3  # seconds
 LOOK_EVERY: Final = 0.05
 
@@ -22,18 +24,22 @@ LOOK_EVERY: Final = 0.05
 @dataclass
 class Kept:
     """One of them. ``command`` and ``env`` may be changed: the next start is by them. ``ended``: called with the exit
-    code and the time of each end that nobody had asked for."""
+    code and the time of each end that nobody had asked for. ``marker``: what it writes once it is ready for work."""
 
     name: str
     command: Sequence[str]
     env: Mapping[str, str]
     folder: Path
     ended: Callable[[str, int, float], None] = lambda name, code, at: None
+    marker: str = ""
     wanted: bool = False
     starts: int = 0
     _process: subprocess.Popen[bytes] | None = None
     _expected: bool = False
     _free_at: float = 0.0
+    _away: list[Interval] = field(default_factory=list)
+    _since: float | None = None  # when it went away; None while it is ready
+    _log_at: int = 0  # where the log of the present start begins
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     @property
@@ -60,15 +66,36 @@ class Kept:
     def look(self) -> None:
         """Start it again if it has ended."""
         with self._lock:
-            if not self.wanted or self._process is None or self._process.poll() is None:
-                return
             now = time.monotonic()
+            if not self.wanted or self._process is None:
+                return
+            if self._process.poll() is None:
+                if self._since is not None and self._is_ready():
+                    self._away.append((self._since, now))
+                    self._since = None
+                return
+            if self._since is None:
+                self._since = now - LOOK_EVERY
             if not self._free_at:
                 self._free_at = now + RESTART_AFTER
                 if not self._expected:
                     self.ended(self.name, self._process.returncode, now)
             elif now >= self._free_at:
                 self._start()
+
+    @property
+    def ready(self) -> bool:
+        return self.starts > 0 and self._since is None
+
+    def away(self, until: float) -> list[Interval]:
+        """When it was not ready for work, in order."""
+        with self._lock:
+            return [*self._away, *([] if self._since is None else [(self._since, until)])]
+
+    def _is_ready(self) -> bool:
+        with self.log.open("rb") as log:
+            log.seek(self._log_at)
+            return self.marker.encode() in log.read()
 
     def signal(self, number: int) -> tuple[int, ...]:
         """Send it a signal; the processes that it is about. One that kills is expected to."""
@@ -101,7 +128,9 @@ class Kept:
 
     def _start(self) -> None:
         own = {name: value for name, value in os.environ.items() if not name.startswith(("HANDOFF_", "INBOX_"))}
+        self._since = time.monotonic() if self._since is None else self._since
         with self.log.open("ab") as output:
+            self._log_at = output.tell()
             self._process = subprocess.Popen(
                 list(self.command),
                 env={**own, "PYTHONUNBUFFERED": "1", **self.env},
@@ -156,3 +185,12 @@ def children(pid: int) -> tuple[int, ...]:
         listed = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False).stdout
         found = [int(word) for word in listed.split()]
     return tuple(sorted(found))
+
+
+def all_away(absences: Sequence[Sequence[Interval]]) -> list[Interval]:
+    """When all were away at once; each one's absences are in order. Of nobody: never."""
+    common = list(absences[0]) if absences else []
+    for own in absences[1:]:
+        both = [(max(a, c), min(b, d)) for a, b in common for c, d in own]
+        common = sorted((begin, end) for begin, end in both if begin < end)
+    return common

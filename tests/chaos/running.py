@@ -61,6 +61,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = print) -> Verdict
         ended = time.monotonic()
         say(f"{ended - began:7.2f}  the work is over")
         taken = books.take(running, terms)
+        nobody = running.nobody(ended)
         wrong = running.end()
     for line in wrong:
         say(f"         {line}")
@@ -74,6 +75,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None] = print) -> Verdict
         committed=commits,
         handlers=terms,
         books=taken,
+        nobody=nobody,
         began=began,
         ended=ended,
     )

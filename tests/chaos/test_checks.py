@@ -10,6 +10,7 @@ import pytest
 from tests.chaos.check_time import Bounds
 from tests.chaos.checker import check
 from tests.chaos.history import Books, Call, Committed, Fault, History, Message, Post, Taken, Terms
+from tests.chaos.kept import all_away
 
 EVERY = Terms("every", changes=False)
 CRM = Terms("crm")
@@ -232,6 +233,14 @@ def test_the_time_of_a_fault_does_not_count_and_what_happens_to_one_process_begi
     assert broken(history(*waiting(30), faults=[Fault("kill server", 15, 25)])) == []
     assert broken(history(*waiting(30), faults=[Fault("stop child", 25, 41, pids=(8,))])) == []
     assert broken(history(*waiting(45), faults=[Fault("stop child", 20, 50, pids=(8,))])) == [6]
+
+
+def test_nobody_is_to_blame_for_the_time_in_which_a_handlers_only_worker_starts_again() -> None:
+    found = history(*waiting(40), nobody={"crm": [(20.0, 50.0)], "every": []})
+    assert broken(found) == []
+    assert broken(replace(found, nobody={"every": [(20.0, 50.0)]})) == [6]
+    assert all_away([[(1, 5), (7, 9)], [(4, 8)]]) == [(4, 5), (7, 8)]
+    assert all_away([]) == all_away([[(1, 5)], []]) == []
 
 
 def test_a_job_that_waits_for_a_call_that_hangs_was_not_isolated() -> None:
