@@ -27,8 +27,10 @@ def _client(pid: int) -> redis.Redis:
 
 def note(kind: str, subject: Any, attempt: int) -> None:
     """Who was called with what: kept in the server, where a death leaves it."""
-    record = json.dumps([subject.seq, os.getpid(), os.getppid(), attempt])
-    _client(os.getpid()).rpush(f"calls:{subject.team_id}", record)
+    client: Any = _client(os.getpid())
+    seconds, micros = client.time()
+    record = [subject.seq, os.getpid(), os.getppid(), attempt, seconds * 1000 + micros // 1000]
+    client.rpush(f"calls:{subject.team_id}", json.dumps(record))
 
 
 calling.sink = note

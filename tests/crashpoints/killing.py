@@ -23,6 +23,7 @@ from typing import Any, Final, NamedTuple, NoReturn
 import redis
 
 from tests.crashpoints.patching import install
+from worker.store.keys import partition_of
 
 ORDERS: Final = "CRASH_ORDERS"
 FILE: Final = "orders.json"
@@ -121,6 +122,8 @@ _TAG: Final = re.compile(r"\{p(\d+)\}")
 
 def _partition(point: str, args: tuple[Any, ...]) -> int | None:
     """The partition that a call is about, if its arguments say so."""
+    if point.startswith("runner.call."):  # which an event loop makes, or a thread: they know the event alone
+        return partition_of(args[1].team_id, int(os.environ["HANDOFF_PARTITIONS"]))
     for arg in args:
         for name in ("_partition", "partition"):
             number = getattr(arg, name, None)
@@ -131,10 +134,15 @@ def _partition(point: str, args: tuple[Any, ...]) -> int | None:
             return int(keys.partition)
         names = getattr(getattr(arg, "store", arg), "_renew_keys", None) or arg
         text = names.decode(errors="replace") if isinstance(names, bytes) else str(names)
-        if isinstance(names, bytes | str | list | tuple) and (found := _TAG.search(text)):
+        if _is_text(names) and (found := _TAG.search(text)):
             return int(found[1])
     # Bells are told which by its number alone.
     return next((arg for arg in args if isinstance(arg, int)), None) if point.startswith("bell.") else None
+
+
+def _is_text(names: Any) -> bool:
+    """Whether it is a key or several; not so the keys of all partitions."""
+    return isinstance(names, bytes | str) or (isinstance(names, list) and all(isinstance(one, str) for one in names))
 
 
 def main() -> None:

@@ -53,7 +53,6 @@ LONG: Final = (
 WHOLE: Final = (
     Plan("plain", "script.lead.unread", anywhere=True),
     Plan("plain", "script.due.unread"),
-    Plan("plain", "sweeper.due.after"),
     Plan("plain", "runner.call.after", all_of_it=True),
 )
 WHOLE_LONG: Final = (
