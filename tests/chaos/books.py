@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,13 @@ from worker.store.pages import ALL, Window
 from worker.store.scripts import Scripts
 
 
-def take(cluster: Cluster, terms: list[Terms]) -> Books:
-    """The books of all partitions, added up. Raises ``StoreUnavailable``."""
+def take(cluster: Cluster, terms: Sequence[Terms], partitions: Sequence[int] | None = None) -> Books:
+    """The books of all partitions, or of those that are named, added up. Raises ``StoreUnavailable``."""
     settings = cluster.settings
     with connect(settings) as client:
         scripts = Scripts(client)
-        keys = [PartitionKeys(settings.prefix, number) for number in range(settings.partitions or 0)]
+        numbers = range(settings.partitions or 0) if partitions is None else partitions
+        keys = [PartitionKeys(settings.prefix, number) for number in numbers]
         counts: Counter[str] = Counter()
         unfinished = accepted = 0
         for each in keys:
@@ -52,7 +54,7 @@ def take(cluster: Cluster, terms: list[Terms]) -> Books:
         )
 
 
-def unfinished(cluster: Cluster, terms: list[Terms]) -> int:
+def unfinished(cluster: Cluster, terms: Sequence[Terms]) -> int:
     """How much still waits in any form. Raises ``StoreUnavailable``."""
     settings = cluster.settings
     with connect(settings) as client:
@@ -64,7 +66,7 @@ def unfinished(cluster: Cluster, terms: list[Terms]) -> int:
         return total
 
 
-def wait_until_done(cluster: Cluster, terms: list[Terms], patience: float) -> None:
+def wait_until_done(cluster: Cluster, terms: Sequence[Terms], patience: float) -> None:
     """Until nothing waits in any form any more, or for so many seconds."""
     end = time.monotonic() + patience
     while time.monotonic() < end:

@@ -44,6 +44,7 @@ class Setup:
     workers: int = 2
     slow_workers: int = 1
     processes: int = 2
+    partitions: int = PARTITIONS
     sabotage: str = ""
     handlers: str = "tests.chaos.handlers"
     settings: Sequence[tuple[str, str]] = (("GAP_WAIT_MAX", "2s"),)
@@ -66,7 +67,7 @@ class Cluster:
     @property
     def settings(self) -> Settings:
         """For looking at the server itself, past the proxies."""
-        return Settings(redis_url=self.server.url, webhook_secret=[SECRET], partitions=PARTITIONS)
+        return Settings(redis_url=self.server.url, webhook_secret=[SECRET], partitions=self.setup.partitions)
 
     @property
     def records(self) -> Path:
@@ -86,7 +87,7 @@ class Cluster:
         return {
             "HANDOFF_REDIS_URL": self.proxies[name].url(self.server.url),
             "HANDOFF_WEBHOOK_SECRET": SECRET,
-            "HANDOFF_PARTITIONS": str(PARTITIONS),
+            "HANDOFF_PARTITIONS": str(self.setup.partitions),
             "HANDOFF_HANDLERS": self.setup.handlers,
             "HANDOFF_LOG_FORMAT": "json",
             recorder.FOLDER: str(self.records),

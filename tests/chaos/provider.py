@@ -9,14 +9,14 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
 
 import httpx
 
 from ingress.signature import HEADER, sign
 from tests.chaos.history import Message, Post
-from tests.chaos.workload import Sending, Workload
+from tests.chaos.workload import Posting
 
 PATIENCE: Final = 3.0  # seconds for an answer
 FIRST_PAUSE: Final = 0.2
@@ -25,11 +25,21 @@ FINAL: Final = frozenset((202, 400, 401, 404, 405, 413))
 """Answers after which it does not try again: another try would get the same."""
 
 
-class Provider:
-    """Posts a workload in a thread, from ``start`` on; each delivery is given up ``patience`` seconds after the last
-    one was to be sent."""
+class Load(Protocol):
+    """What to send. ``ends``: when the last delivery is sent for the first time, in seconds after the start."""
 
-    def __init__(self, workload: Workload, urls: Sequence[str], secret: bytes, *, seed: int, patience: float) -> None:
+    @property
+    def ends(self) -> float: ...
+
+    def postings(self) -> Iterator[Posting]:
+        """By time."""
+
+
+class Provider:
+    """Posts a load in a thread, from ``start`` on; each delivery is given up ``patience`` seconds after the last one
+    was to be sent."""
+
+    def __init__(self, workload: Load, urls: Sequence[str], secret: bytes, *, seed: int, patience: float) -> None:
         self.posts: list[Post] = []
         self._workload = workload
         self._urls = urls
@@ -42,7 +52,11 @@ class Provider:
     @property
     def load_ends(self) -> float:
         """When the last delivery is sent for the first time."""
-        return self.began + self._workload.sendings[-1].at
+        return self.began + self._workload.ends
+
+    def keep(self, post: Post) -> None:
+        """Called with each post once it has its answer, or has got none."""
+        self.posts.append(post)
 
     def start(self) -> None:
         self.began = time.monotonic()
@@ -56,19 +70,18 @@ class Provider:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
         tasks = set()
         async with httpx.AsyncClient(timeout=PATIENCE, limits=limits) as client:
-            for sending in self._workload.sendings:
-                await asyncio.sleep(max(0.0, self.began + sending.at - time.monotonic()))
-                tasks.add(task := asyncio.create_task(self._deliver(client, sending)))
+            for posting in self._workload.postings():
+                await asyncio.sleep(max(0.0, self.began + posting.at - time.monotonic()))
+                tasks.add(task := asyncio.create_task(self._deliver(client, posting)))
                 task.add_done_callback(tasks.discard)
             while tasks:
                 await asyncio.wait(tasks)
 
-    async def _deliver(self, client: httpx.AsyncClient, sending: Sending) -> None:
-        message = self._workload.messages[sending.number]
-        pause, ingress = FIRST_PAUSE, sending.ingress
+    async def _deliver(self, client: httpx.AsyncClient, posting: Posting) -> None:
+        message, pause, ingress = posting.message, FIRST_PAUSE, posting.ingress
         while True:
             post = await self._post(client, message, ingress)
-            self.posts.append(post)
+            self.keep(post)
             if post.status in FINAL or post.answered > self.load_ends + self._patience:
                 return
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
@@ -56,21 +56,49 @@ class Shape:
     exits: float = 45.0
 
 
+class Posting(NamedTuple):
+    """A sending with its message."""
+
+    at: float
+    message: Message
+    ingress: int
+
+
 @dataclass(frozen=True)
 class Workload:
     messages: Sequence[Message]
     sendings: Sequence[Sending]
     """By time."""
 
+    @property
+    def ends(self) -> float:
+        """When the last delivery is sent for the first time, in seconds after the start."""
+        return self.sendings[-1].at
+
+    def postings(self) -> Iterator[Posting]:
+        """By time."""
+        return (Posting(sending.at, self.messages[sending.number], sending.ingress) for sending in self.sendings)
+
 
 def make(seed: int, shape: Shape, *, ingresses: int = 2, started: datetime = NORMAL) -> Workload:
     """The messages and when they are sent. ``started`` is when the first event happened; it only goes into bodies."""
+    messages: list[Message] = []
+    sendings: list[Sending] = []
+    for message, times in stream(seed, shape, ingresses=ingresses, started=started):
+        sendings += (Sending(at, len(messages), ingress) for at, ingress in times)
+        messages.append(message)
+    return Workload(messages, sorted(sendings))
+
+
+def stream(
+    seed: int, shape: Shape, *, ingresses: int = 2, started: datetime = NORMAL
+) -> Iterator[tuple[Message, list[tuple[float, int]]]]:
+    """The same one message after the other, by when they happened: each with when and to which ingress it is sent."""
     rng = random.Random(f"workload {seed}")
     teams = [_Team(f"team-{number:02d}", rng) for number in range(shape.teams)]
     weights = list(accumulate((rank + 1) ** -ZIPF for rank in range(shape.teams)))
     poison, stuck, lethal = (_Team(name, rng) for name in ("poison", "stuck", "lethal"))
-    messages: list[Message] = []
-    sendings: list[Sending] = []
+    made = 0
     hangs = _Every(shape.hang, first=0.3)
     exits = _Every(shape.exits, first=0.2)
     for number in range(int(shape.seconds * shape.rate)):
@@ -86,23 +114,22 @@ def make(seed: int, shape: Shape, *, ingresses: int = 2, started: datetime = NOR
             team, trouble = stuck, {"hang": shape.hang_for}
         elif exits.due(at):
             team, trouble = lethal, {"exit": 1}
-        messages.append(team.next(rng, shape, moment, trouble))
-        sendings += _sendings(rng, shape, at, len(messages) - 1, ingresses)
+        made += 1
+        yield team.next(rng, shape, moment, trouble), _times(rng, shape, at, ingresses)
         for share, kind in ((shape.unreadable, "unreadable"), (shape.unsigned, "unsigned")):
             if rng.random() < share:
-                messages.append(_odd(kind, len(messages), team.name))
-                sendings.append(Sending(at, len(messages) - 1, rng.randrange(ingresses)))
-    return Workload(messages, sorted(sendings))
+                made += 1
+                yield _odd(kind, made - 1, team.name), [(at, rng.randrange(ingresses))]
 
 
-def _sendings(rng: random.Random, shape: Shape, at: float, number: int, ingresses: int) -> list[Sending]:
+def _times(rng: random.Random, shape: Shape, at: float, ingresses: int) -> list[tuple[float, int]]:
     if rng.random() < shape.dropped:
         at += rng.uniform(0.2, shape.dropped_for)
     elif rng.random() < shape.displaced:
         at += rng.uniform(0, shape.displacement)
-    found = [Sending(at, number, rng.randrange(ingresses))]
+    found = [(at, rng.randrange(ingresses))]
     if rng.random() < shape.doubled:
-        found.append(Sending(at + rng.choice([0.0, rng.uniform(0, 2)]), number, rng.randrange(ingresses)))
+        found.append((at + rng.choice([0.0, rng.uniform(0, 2)]), rng.randrange(ingresses)))
     return found
 
 
