@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 SEED ?=
+RATE ?=
 MINUTES ?= 3
 SERVER ?= valkey
 BIN := $(VENV)/bin
@@ -12,7 +13,7 @@ STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run test crash lint bench rolling chaos matrix fuzz lock setup
+.PHONY: help run soak test crash lint bench rolling chaos matrix fuzz lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,6 +41,10 @@ fuzz: $(STAMP) ## bad input for MINUTES= (10) from SEED= on, to all that reads i
 
 bench: $(STAMP) ## measure throughput and latency on this machine
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+soak: $(STAMP) ## an hour at RATE=60 events a second with faults, say what grew; MINUTES=5 is a short one
+	@$(BIN)/python -m tests.soak $(if $(SEED),--seed $(SEED)) $(if $(RATE),--rate $(RATE)) --server $(SERVER) \
+		$(if $(filter command line environment,$(origin MINUTES)),--minutes $(MINUTES)) $(ARGS)
 
 chaos: $(STAMP) ## break everything for MINUTES=3, say which invariants held; SEED= repeats a run, SERVER=redis
 	@$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) --minutes $(MINUTES) --server $(SERVER) $(ARGS)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import httpx
 
@@ -67,7 +67,8 @@ class Cluster:
     @property
     def settings(self) -> Settings:
         """For looking at the server itself, past the proxies."""
-        return Settings(redis_url=self.server.url, webhook_secret=[SECRET], partitions=self.setup.partitions)
+        own: dict[str, Any] = {name.lower(): value for name, value in self.setup.settings}
+        return Settings(redis_url=self.server.url, webhook_secret=[SECRET], partitions=self.setup.partitions, **own)
 
     @property
     def records(self) -> Path:

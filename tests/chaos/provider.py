@@ -46,7 +46,8 @@ class Provider:
         self._secret = secret
         self._rng = random.Random(f"provider {seed}")
         self._patience = patience
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True, name="provider")
+        self._thread = threading.Thread(target=self._post_all, daemon=True, name="provider")
+        self._error: BaseException | None = None
         self.began = 0.0
 
     @property
@@ -63,8 +64,16 @@ class Provider:
         self._thread.start()
 
     def join(self) -> None:
-        """Until everything has its last answer, or was given up."""
+        """Until everything has its last answer, or was given up. Raises what has ended it before that."""
         self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _post_all(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except BaseException as error:
+            self._error = error
 
     async def _run(self) -> None:
         limits = httpx.Limits(max_connections=64, max_keepalive_connections=16)
