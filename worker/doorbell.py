@@ -68,6 +68,26 @@ def broker_ssl(settings: Settings) -> dict[str, Any] | bool:
     return {name: value for name, value in tls_options(address).items() if name != "ssl"}
 
 
+def connection_to(settings: Settings) -> Connection:
+    """One to the broker, as everybody of ours makes it who is no consumer; not connected yet."""
+    if settings.broker.startswith(REDIS_LIKE):
+        from worker import broker  # not at the top: brokers of other kinds need no redis-py
+
+        broker.install()
+    return Connection(
+        settings.broker,
+        transport_options=transport_options(settings),
+        connect_timeout=3,
+        ssl=broker_ssl(settings),
+    )
+
+
+def connect(connection: Connection) -> None:
+    """Try each host once. Left to itself, kombu connects at the first message, and tries again with pauses of 2, 4, 6
+    ... seconds: for so long a sequencer would hold its place in the pool, and the sweeper would not sweep."""
+    connection.ensure_connection(max_retries=max(0, len(connection.alt) - 1), interval_start=0, interval_step=0)
+
+
 def run_task(handler: str) -> str:
     """The Celery task name of a handler's runner."""
     return RUN_TASK_PREFIX + handler
@@ -117,19 +137,7 @@ class Doorbell:
             raise BrokerUnavailable(f"could not ring {task}: {tls.in_words(error) or type(error).__name__}") from error
 
     def _connect(self) -> Producer:
-        if self._settings.broker.startswith(REDIS_LIKE):
-            from worker import broker  # not at the top: brokers of other kinds need no redis-py
-
-            broker.install()
-        connection = Connection(
-            self._settings.broker,
-            transport_options=transport_options(self._settings),
-            connect_timeout=3,
-            ssl=broker_ssl(self._settings),
-        )
-        # Left to itself, kombu connects at the first message, and tries again with pauses of 2, 4, 6 ... seconds. For
-        # so long a sequencer would hold its place in the pool, and the sweeper would not sweep. Each host
-        # is tried once.
-        connection.ensure_connection(max_retries=max(0, len(connection.alt) - 1), interval_start=0, interval_step=0)
+        connection = connection_to(self._settings)
+        connect(connection)
         self._producer = Producer(connection)
         return self._producer

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
+import kombu.transport
 import pytest
 import redis
 
@@ -17,8 +18,11 @@ from tests.certificates import Authority
 from tests.cli_kit import Ran, run
 from tests.ingress_kit import event, ingress
 from tests.processes import until
-from worker.doorbell import Doorbell
+from worker.doorbell import SEQUENCE_QUEUE, Doorbell
 from worker.errors import BrokerUnavailable, ConfigurationError
+from worker.ops.doctor.brokers import try_broker
+from worker.runtime import transport
+from worker.runtime.waiting import Waiting
 from worker.settings import Settings
 
 pytestmark = [
@@ -194,3 +198,44 @@ def test_a_password_may_have_any_character_in_it(tmp_path: Path) -> None:
         assert "refuses the user or password" in one_line(wrong)
         plain = run("status", folder=tmp_path, HANDOFF_REDIS_URL=f"redis://handoff-operator:{SPECIAL}@{where}")
         assert SPECIAL not in plain.err
+
+
+@pytest.fixture
+def behind_a_sentinel(tmp_path: Path) -> Iterator[Settings]:
+    """A server and a Sentinel that both speak TLS, and a state and broker there."""
+    authority = Authority(tmp_path)
+    shown = authority.issue("everybody", "127.0.0.1", "localhost")
+    with servers.running("redis", tls=servers.Tls(shown.certificate, shown.key, authority.file)) as url:
+        port = servers.free_port()
+        tls = servers.Tls(shown.certificate, shown.key, authority.file).options
+        lines = [f"{name} {value}" for name, value in tls.items()]
+        lines += ["port 0", "bind 127.0.0.1", f"tls-port {port}", "tls-replication yes", f"dir {tmp_path}"]
+        lines += [f"sentinel monitor main 127.0.0.1 {urlsplit(url).port} 1"]
+        config = tmp_path / "sentinel.conf"
+        config.write_text("\n".join(lines) + "\n")
+        with processes.running([servers.binary("redis"), str(config), "--sentinel"], {}):
+            trust = f"ssl_ca_certs={authority.file}"
+            with redis.Redis.from_url(f"rediss://127.0.0.1:{port}?{trust}") as sentinel:
+                until(lambda: _watches(sentinel), "the Sentinel sees the server")
+            yield Settings(redis_url=f"rediss+sentinel://127.0.0.1:{port}/main/0?{trust}")
+
+
+def _watches(sentinel: redis.Redis) -> bool:
+    try:
+        return bool(sentinel.sentinel_master("main")["flags"] == "master")
+    except redis.exceptions.ConnectionError:
+        return False
+
+
+def test_whoever_asks_the_broker_behind_a_sentinel_does_it_over_tls_too(
+    behind_a_sentinel: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A watchdog that can't ask never calls a worker deaf, and the doctor would say that the broker is away."""
+    monkeypatch.setattr(kombu.transport, "TRANSPORT_ALIASES", dict(kombu.transport.TRANSPORT_ALIASES))
+    transport.install()
+    bell, waiting = Doorbell(behind_a_sentinel), Waiting(behind_a_sentinel)
+    bell.ring_sequencer(1)
+    assert waiting.count([SEQUENCE_QUEUE, "other"]) == {SEQUENCE_QUEUE: 1, "other": 0}
+    assert try_broker(behind_a_sentinel).error == ""
+    waiting.close()
+    bell.close()

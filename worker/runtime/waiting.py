@@ -11,7 +11,7 @@ from typing import Any
 
 from kombu.connection import Connection
 
-from worker.doorbell import transport_options
+from worker.doorbell import connect, connection_to
 from worker.settings import Settings
 
 
@@ -41,10 +41,8 @@ class Waiting:
 
     def _count(self, queue: str) -> int:
         if self._connection is None:
-            options = transport_options(self._settings)
-            self._connection = Connection(self._settings.broker, transport_options=options, connect_timeout=3)
-            hosts = max(0, len(self._connection.alt) - 1)
-            self._connection.ensure_connection(max_retries=hosts, interval_start=0, interval_step=0)
+            self._connection = connection_to(self._settings)
+            connect(self._connection)
         if self._channel is None:
             self._channel = self._connection.channel()
         try:

@@ -6,10 +6,7 @@ import threading
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from kombu.connection import Connection
-
-from worker import broker
-from worker.doorbell import transport_options
+from worker.doorbell import connect, connection_to
 from worker.ops.doctor.asking import address_of
 from worker.ops.doctor.facts import Broker
 from worker.settings import Settings
@@ -33,10 +30,9 @@ def try_broker(settings: Settings) -> Broker:
 
 
 def _error(settings: Settings) -> str:
-    broker.install()
-    connection = Connection(settings.broker, transport_options=transport_options(settings), connect_timeout=3)
+    connection = connection_to(settings)
     try:
-        connection.ensure_connection(max_retries=max(0, len(connection.alt) - 1), interval_start=0, interval_step=0)
+        connect(connection)
         connection.default_channel  # noqa: B018 - the Redis transport asks the server when it makes one
     except Exception as error:  # noqa: BLE001 - every broker's library has its own errors
         return _without_secrets(f"{type(error).__name__}: {describe(error)}", settings.broker)
