@@ -16,6 +16,7 @@ from tests.processes import until
 from tests.runtime_kit import lane, spec_of
 from worker import Context, Event
 from worker.core.handlers import HandlerSpec
+from worker.core.liveness import EXIT_DEAF
 from worker.runtime import shutdown
 from worker.runtime.batch_executors import BatchExecutor, batch_executor_for
 from worker.runtime.calls import ActiveLane
@@ -74,6 +75,18 @@ def test_every_step_is_taken_in_order_and_the_process_ends(ends: list[int]) -> N
     shutdown.announce()
     until(lambda: ends, "it ends")
     assert (steps.told, ends) == (["leave", "let go", "abandon"], [0])
+
+
+def test_a_worker_that_leaves_because_it_is_deaf_says_so_even_if_it_is_ended_by_force(
+    monkeypatch: pytest.MonkeyPatch, ends: list[int]
+) -> None:
+    """With 0, a supervisor that restarts what failed would leave it ended."""
+    monkeypatch.setattr(shutdown, "_code", 0)
+    shutdown.end_with(EXIT_DEAF)
+    Shutdown().watch(Steps())
+    shutdown.announce()
+    until(lambda: ends, "it ends")
+    assert ends == [EXIT_DEAF]
 
 
 def test_a_step_that_fails_keeps_no_other_from_being_taken(ends: list[int]) -> None:

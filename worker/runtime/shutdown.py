@@ -29,6 +29,7 @@ PATIENCE: Final = 1.0  # seconds for calls that were cut off to clean up and end
 END: Final = 1.0  # seconds after that, until the process is gone for certain
 KEPT: Final = END + 0.25  # seconds that lanes whose calls may run until then are kept from others
 MAIN_LATER: Final = 1.0  # seconds more for the process that waits for the others
+AFTER_GRACE: Final = 5.0  # seconds after the grace period in which a worker is gone, as supervisors are told
 LOOK_EVERY: Final = 0.05  # seconds, once asked: for a second signal
 _WARM: Final = b"w"
 _COLD: Final = b"c"
@@ -39,6 +40,7 @@ Notice = tuple[socket.socket, socket.socket]
 
 _notice: Notice | None = None
 _main = 0
+_code = 0  # of a process that is ended by force
 
 
 class Leaver(Protocol):
@@ -74,6 +76,12 @@ def announce(*, cold: bool = False) -> None:
             _notice[1].send(_COLD if cold else _WARM)
         except OSError:
             return  # as full of letters as it can be
+
+
+def end_with(code: int) -> None:
+    """Let this process's exit code be that, too, if its calls outlast the grace period and it is ended by force."""
+    global _code  # noqa: PLW0603 - as above
+    _code = code
 
 
 def notice_fd() -> int | None:
@@ -116,7 +124,7 @@ class Shutdown:
         abandoned = _do(leaver.abandon)
         time.sleep(END + (MAIN_LATER if os.getpid() == _main and not abandoned else 0.0))
         log.warning("ended_by_force", pid=os.getpid())
-        os._exit(1 if cold else 0)
+        os._exit(_code or (1 if cold else 0))
 
 
 def _do(step: Callable[[], object]) -> object:

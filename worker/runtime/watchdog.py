@@ -26,7 +26,7 @@ from celery.worker import state
 
 from worker.core.liveness import EXIT_DEAF, Condition, Look, Watch, suspicious, watched
 from worker.errors import StoreError
-from worker.runtime import systemd
+from worker.runtime import shutdown, systemd
 from worker.runtime.beating import Beating
 from worker.runtime.progress import PROGRESS
 from worker.runtime.sweeper import SweeperStep
@@ -38,7 +38,6 @@ LATE: Final = (
     2.5 * PERIOD
 )  # seconds; a look that comes later begins anew. Asking a broker that hangs takes 5 s, and fails
 BEGIN: Final = 10.0  # seconds for the main loop to begin to stop; it looks at signals every second or two
-END: Final = 60.0  # seconds for calls under way to end, as long as the supervisors of deploy/ give them
 
 log = structlog.get_logger("handoff.watchdog")
 
@@ -49,6 +48,7 @@ class Watchdog:
     def __init__(self, worker: Any, settings: Settings, beating: Beating, sweeps: Callable[[], int | None]) -> None:
         self._worker = worker
         self._after = settings.deaf_after
+        self._end = settings.grace + shutdown.AFTER_GRACE  # seconds for calls under way to end, or to be cut off
         self._beating = beating
         self._sweeps = sweeps
         self._waiting = Waiting(settings)
@@ -132,9 +132,12 @@ class Watchdog:
             leaving=True,
         )
         self.gave_up = True
+        shutdown.end_with(EXIT_DEAF)
         os.kill(os.getpid(), signal.SIGTERM)
         begun = time.monotonic()
-        while (gone := time.monotonic() - begun) < (END if self._stopped.is_set() or self._calls_in_line else BEGIN):
+        while (gone := time.monotonic() - begun) < (
+            self._end if self._stopped.is_set() or self._calls_in_line else BEGIN
+        ):
             time.sleep(0.1)
         log.error("worker_does_not_end", seconds=round(gone), leaving="at once")
         os._exit(EXIT_DEAF)
