@@ -9,6 +9,7 @@
     ``refuse``           all are reset, new ones as soon as they come
     ``delay(seconds)``   every chunk, either way, comes so much later
     ``heal``             new connections work again; one that fell into a hole stays there
+    ``bury``             those that fell into a hole are reset at both ends
 
 A server that is away is passed on as a reset. What a method does is done when it returns.
 """
@@ -94,6 +95,9 @@ class Proxy:
         self._do(self._set, _Mode.FORWARD)
         self.delay(0)
 
+    def bury(self) -> None:
+        self._do(self._bury)
+
     def delay(self, seconds: float) -> None:
         self._delay = seconds
 
@@ -125,6 +129,11 @@ class Proxy:
         self._mode = mode or self._mode
         for link in list(self._links):
             link.abort()
+
+    async def _bury(self) -> None:
+        for link in list(self._links):
+            if link.hole:
+                link.abort()
 
     async def _fall(self, mode: _Mode | None = None) -> None:
         self._mode = mode or self._mode

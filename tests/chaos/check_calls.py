@@ -88,7 +88,7 @@ def _excuses(fault: Fault, before: Call, call: Call) -> bool:
     if not fault.crash or (fault.pids and before.pid not in fault.pids):
         return False
     end = before.end if before.end is not None else FOREVER
-    return fault.begin <= min(end + SETTLED, call.start) and fault.end + fault.reach >= before.start
+    return fault.begin <= min(end + SETTLED, call.start) and fault.end >= before.start
 
 
 def _done_too_often(history: History, terms: Terms) -> Iterator[str]:
@@ -100,7 +100,9 @@ def _done_too_often(history: History, terms: Terms) -> Iterator[str]:
 
 def convergence(history: History) -> Finding:
     evidence: list[str] = []
-    newest = _newest_owners(history.accepted_events)
+    # What was called for was stored, whether the provider knows it or not.
+    called = {call.key for call in history.calls}
+    newest = _newest_owners([m for m in history.messages if m.key in called or m.key in history.accepted_at])
     dead = set(history.books.dead)
     prospects = 0
     for terms in history.handlers:

@@ -15,6 +15,7 @@ from tests.chaos.cluster import Cluster
 from tests.chaos.kept import Kept, children, send
 from tests.chaos.other_code import other_code
 from tests.chaos.schedule import Step
+from tests.proxy import Proxy
 
 QUEUE_PREFIX: Final = "handoff:broker:"
 BELLS: Final = 200  # doubled doorbells at once
@@ -152,26 +153,32 @@ def cut_ones_connections(cluster: Cluster, step: Step) -> Done:
 def half_open_connections(cluster: Cluster, step: Step) -> Done:
     for proxy in cluster.proxies.values():
         proxy.black_hole_live()
-    return Done("of all")
+    return Done("of all", undo=lambda: [proxy.bury() for proxy in cluster.proxies.values()])
 
 
 def half_open_connections_of_one(cluster: Cluster, step: Step) -> Done:
     kept = _process(cluster, step)
-    cluster.proxies[kept.name].black_hole_live()
-    return Done(kept.name, kept.pids)
+    proxy = cluster.proxies[kept.name]
+    proxy.black_hole_live()
+    return Done(kept.name, kept.pids, proxy.bury)
 
 
 def black_hole(cluster: Cluster, step: Step) -> Done:
     for proxy in cluster.proxies.values():
         proxy.black_hole_all()
-    return Done("for all", undo=lambda: [proxy.heal() for proxy in cluster.proxies.values()])
+    return Done("for all", undo=lambda: [_whole(proxy) for proxy in cluster.proxies.values()])
 
 
 def black_hole_for_one(cluster: Cluster, step: Step) -> Done:
     kept = _process(cluster, step)
     proxy = cluster.proxies[kept.name]
     proxy.black_hole_all()
-    return Done(kept.name, kept.pids, proxy.heal)
+    return Done(kept.name, kept.pids, lambda: _whole(proxy))
+
+
+def _whole(proxy: Proxy) -> None:
+    proxy.heal()
+    proxy.bury()  # or an idle connection would be found dead minutes later, and repeats would have no fault beside them
 
 
 def lost_bells(cluster: Cluster, step: Step) -> Done:

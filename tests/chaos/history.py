@@ -83,8 +83,7 @@ class Fault:
     """Something that was broken from ``begin`` to ``end``. ``pids``: the processes that it happened to; none means that
     it was the server's, the broker's or the network's, and so everybody's.
 
-    ``crash``: work may be repeated because of it. ``reach``: so many seconds after its end something may still find out
-    about it, as who waits for an answer on a dead connection.
+    ``crash``: work may be repeated because of it.
     """
 
     kind: str
@@ -93,7 +92,6 @@ class Fault:
     target: str = ""
     pids: tuple[int, ...] = ()
     crash: bool = True
-    reach: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.kind} {self.target} {self.begin:.3f}-{self.end:.3f}"

@@ -75,7 +75,7 @@ class Injector:
             self._keep(step, kind, begin, end, done)
 
     def _keep(self, step: Step, kind: Any, begin: float, end: float, done: Done) -> None:
-        self.done.append(Fault(step.kind, begin, end, done.what, done.pids, kind.crash, kind.reach))
+        self.done.append(Fault(step.kind, begin, end, done.what, done.pids, kind.crash))
 
     def _tell(self, at: float, what: str) -> None:
         self._say(f"{at - self._began:7.2f}  {what}")

@@ -17,18 +17,16 @@ Whose = Literal["server", "worker", "ingress", "process"]
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault. ``whose`` it is; ``least`` to ``most`` seconds that it lasts; ``crash`` and ``reach`` as in
-    ``history.Fault``."""
+    """A kind of fault: ``whose`` it is; it lasts ``least`` to ``most`` seconds; ``crash`` as in ``history.Fault``."""
 
     whose: Whose
     least: float = 0.0
     most: float = 0.0
     crash: bool = True
-    reach: float = 0.0
 
 
 HALF_OPEN: Final = 10.0
-"""Seconds after which every client has given up an answer on a connection that leads nowhere."""
+"""Seconds: more than any client waits for an answer on a connection that leads nowhere. Then it is reset."""
 
 KINDS: Final[Mapping[str, Kind]] = {
     "kill worker": Kind("worker"),
@@ -47,10 +45,10 @@ KINDS: Final[Mapping[str, Kind]] = {
     "slow network": Kind("server", 2, 6),
     "cut connections": Kind("server"),
     "cut one's connections": Kind("process"),
-    "half-open connections": Kind("server", reach=HALF_OPEN),
-    "half-open connections of one": Kind("process", reach=HALF_OPEN),
-    "black hole": Kind("server", 1, 6, reach=HALF_OPEN),
-    "black hole for one": Kind("process", 3, 10, reach=HALF_OPEN),
+    "half-open connections": Kind("server", HALF_OPEN, HALF_OPEN),
+    "half-open connections of one": Kind("process", HALF_OPEN, HALF_OPEN),
+    "black hole": Kind("server", 1, 6),
+    "black hole for one": Kind("process", 3, 10),
     "lost bells": Kind("server", crash=False),
     "doubled bells": Kind("server", crash=False),
     "wrong clock": Kind("worker", 6, 12),

@@ -175,7 +175,7 @@ def test_a_job_starts_after_a_dead_letter_and_not_before() -> None:
         (Fault("stop child", 12.9, 19.0, pids=(7,)), True),
         (Fault("kill server", 13.0, 14.0), True),
         (Fault("kill server", 5.0, 6.0), False),
-        (Fault("half-open connections", 8.0, 8.0, reach=10.0), True),
+        (Fault("half-open connections", 8.0, 18.0), True),
         (Fault("terminate worker", 13.0, 13.0, pids=(7,), crash=False), False),
     ],
 )

@@ -93,6 +93,11 @@ def test_live_connections_fall_silent_and_new_ones_work(proxy: Proxy, sockets: l
     assert echoes(link(proxy, sockets))
     proxy.heal()
     assert is_silent(first), "for good"
+    second = link(proxy, sockets)
+    assert echoes(second)
+    proxy.bury()
+    assert is_reset(first)
+    assert echoes(second)
 
 
 def test_all_fall_silent_until_healed(proxy: Proxy, sockets: list[socket.socket]) -> None:
