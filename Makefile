@@ -29,7 +29,7 @@ test: $(STAMP) ## run every test; ARGS="-k name" for some
 # The short form of it is part of `make test`.
 crash: $(STAMP) ## kill a process at every named point in turn, each time it comes to it; some minutes
 	@CRASH_EVERY=1 $(BIN)/python -m pytest -n2 --dist=loadfile tests/unit/test_crash_points.py \
-		$(wildcard tests/integration/test_crash_*.py) $(ARGS)
+		$(wildcard tests/integration/test_crash_*.py) tests/property/test_crash_lives.py $(ARGS)
 
 lint: $(STAMP) ## ruff (rules and format) and mypy
 	@$(BIN)/ruff check --quiet
