@@ -20,6 +20,9 @@ MOST_CLAIM: Final = 1024
 CLAIM_SECONDS: Final = 0.1  # the work that a claim of a plain handler should amount to
 BEFORE_CONFLATION: Final = 4  # times as many jobs are claimed for a batch as it has room for
 CLAIM_AGAIN: Final = 0.1  # seconds between looks for new lanes while others are still running
+PASS_ON: Final = (
+    0.5  # seconds between two tries to give a bell to another process, while a job has to be alone in this one
+)
 RATE_BELL: Final = 5.0  # seconds; a rate that frees a call within them gets a bell of its own, for exactly then
 
 
@@ -70,6 +73,11 @@ class Claimer:
         if not claim.lanes and claim.next_due is not None:
             self._ring_in(claim.next_due - claim.now)
 
+    def pass_on(self) -> None:
+        """Ring once more for what can't be begun in this process now: a job that hangs while it has to be alone here
+        would keep each bell that comes here, and the lanes waiting that others have places for."""
+        self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=PASS_ON)
+
     def freed(self) -> None:
         """Places in the executor have become free: worth a look."""
         self._look_at = 0.0
@@ -92,6 +100,8 @@ class Claimer:
         room = min(most, executor.lanes - len(active) - self.given_up - lingering - beside)
         if beside and side.careful(self._spec.name, self._partition):
             room = 0
+            if not active:
+                self.pass_on()
         if room <= 0 and not active and (lingering or beside):
             waits = side if beside else self._process.lingering
             waits.refuse(self._spec.name, self._partition, self._ring)

@@ -113,6 +113,8 @@ class Runner:
         """There may be new lanes: look now. From any thread."""
         self._claimer.freed()
         self._executor.wake()
+        if self.careful:
+            self._claimer.pass_on()
 
     @property
     def handler(self) -> str:

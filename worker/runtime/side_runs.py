@@ -60,12 +60,13 @@ class SideRuns:
             active = self._active.get(key)
             if active is not None:
                 self._again.add(key)
-                active.poke()
-                return
-            self._active[key] = make()
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="handoff-run")
-            self._pool.submit(self._go, key, make)
+            else:
+                self._active[key] = make()
+                if self._pool is None:
+                    self._pool = ThreadPoolExecutor(MOST, thread_name_prefix="handoff-run")
+                self._pool.submit(self._go, key, make)
+        if active is not None:
+            active.poke()  # not before: it may ring, and others need not wait for the broker
 
     def lanes(self, handler: str, besides: int) -> int:
         """How many lanes of a handler the runs of other partitions have in hand."""
