@@ -34,6 +34,7 @@ LONG: Final = 600_000  # ms: no lease and no bell runs out by itself, however sl
 PARTITION: Final = 0
 PARTITIONS: Final = 1
 ROUNDS: Final = 200
+BELLS_OF_A_CLUSTER: Final = "memory://"
 
 # What depends on how fast the machine is, made the same each time.
 STEADY: Final[Mapping[str, Any]] = {
@@ -77,11 +78,17 @@ class Bench:
 
     def __post_init__(self) -> None:
         told: dict[str, Any] = {"archive_events": 0, "partitions": PARTITIONS, "gap_wait": "1h"} | dict(self.options)
+        if self.on_a_cluster:
+            told["broker_url"] = BELLS_OF_A_CLUSTER
         self.settings = Settings(redis_url=self.url, prefix=self.prefix, **told)
-        self.eye = redis.Redis.from_url(self.url)
+        self.eye = connect(self.settings) if self.on_a_cluster else redis.Redis.from_url(self.url)
         self.partition = Partition(self.settings, self.eye, PartitionKeys(self.prefix, PARTITION))
         installation.fix_partitions(self.eye, self.settings)
         installation.announce_handlers(self.eye, self.settings, [spec.describe() for spec in self.specs])
+
+    @property
+    def on_a_cluster(self) -> bool:
+        return self.url.startswith("redis+cluster://")
 
     def process(self) -> Process:
         """What a worker process that has just started has."""
@@ -106,6 +113,8 @@ class Bench:
     def handoff(self, *words: str) -> cli_kit.Ran:
         """A command, in this process."""
         environment = {"HANDOFF_REDIS_URL": self.url, "HANDOFF_PREFIX": self.prefix}
+        if self.on_a_cluster:
+            environment["HANDOFF_BROKER_URL"] = BELLS_OF_A_CLUSTER
         ran = cli_kit.run(*words, folder=self.folder, **environment)
         assert ran.code in (0, 1), ran
         return ran
@@ -125,14 +134,18 @@ class Bench:
     def pass_by(self) -> None:
         """As time would: leases run out, bells are taken for lost, pauses and waits between attempts are over."""
         keys = self.partition.keys
-        self.eye.delete(keys.lease, keys.bell, sweeper(self.prefix))
+        self._forget(keys.lease, keys.bell, sweeper(self.prefix))
         for spec in self.specs:
-            self.eye.delete(keys.runner_bell(spec.name), rate(self.prefix, spec.name))
+            self._forget(keys.runner_bell(spec.name), rate(self.prefix, spec.name))
             self._end_probe(spec.name)
             for lane, at in self.eye.zrange(keys.ready(spec.name), 0, -1, withscores=True):
                 self.eye.delete(keys.team_rate(spec.name, lane.decode().split(":")[0]))
                 if at != float("inf"):
                     self.eye.zadd(keys.ready(spec.name), {lane: 1})
+
+    def _forget(self, *names: str) -> None:
+        for name in names:  # one by one: a cluster may have them in several places
+            self.eye.delete(name)
 
     def open_circuit(self, handler: str, circuit: Circuit) -> None:
         """Write down a circuit, as a process would that found the far side down."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tests.crashpoints import calling
 from tests.crashpoints.bench import PARTITION, Act, Bench
+from tests.crashpoints.snapshot import pairs
 from tests.store_kit import change, other
 from worker import AssigneeChange, BatchContext, Context, DeadLetter, Discard, Retry
 from worker.core.breaker import Breaker, Circuit
@@ -198,8 +199,8 @@ def letters() -> list[HandlerSpec]:
 def quarantined(bench: Bench) -> None:
     bench.deliver(change("a", 1), b"nonsense", b"more of it", change("b", 1))
     for entry, fields in bench.eye.xrange(bench.partition.keys.quarantine):
-        if fields[b"b"] == b"nonsense":  # as if this version could read what the last one could not
-            words = {**fields, b"b": change("c", 1)}
+        if (words := dict(pairs(fields)))[b"b"] == b"nonsense":  # as if this version could read what the last could not
+            words[b"b"] = change("c", 1)
             bench.eye.xdel(bench.partition.keys.quarantine, entry)
             bench.eye.xadd(bench.partition.keys.quarantine, words)
 

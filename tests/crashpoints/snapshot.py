@@ -82,15 +82,15 @@ class _Writer:
         if key == "sweeper" or kind == "lease":
             return "X"
         if kind == "claims":
-            return sorted((self._text(lane), re.sub(r"^[1-9]\d*", "X", text.decode())) for lane, text in _pairs(value))
+            return sorted((self._text(lane), re.sub(r"^[1-9]\d*", "X", text.decode())) for lane, text in pairs(value))
         if kind in ("ready", "gaps", "parked"):
-            return {self._text(lane): self._due(float(at)) for lane, at in _pairs(value)}
+            return {self._text(lane): self._due(float(at)) for lane, at in pairs(value)}
         if kind in ("rate", "turns"):
             return len(value) > 0
         if kind == "state":
             return {
                 field.decode(): sum(decode_lateness(text).counts) if field == b"lateness" else self._text(text)
-                for field, text in _pairs(value)
+                for field, text in pairs(value)
             }
         if kind in ("dead", "quarantine", "actions", "inbox"):
             return [[self._fields(fields), self._text(entry) if kind == "inbox" else ""] for entry, fields in value]
@@ -105,7 +105,7 @@ class _Writer:
         return self._text(value)
 
     def _fields(self, fields: Any) -> list[tuple[str, str]]:
-        return [(field.decode(), self._text(text)) for field, text in _pairs(fields)]
+        return [(field.decode(), self._text(text)) for field, text in pairs(fields)]
 
     def _due(self, at: float) -> str:
         if at == float("inf"):
@@ -118,7 +118,7 @@ class _Writer:
         return REPLAY.sub("-X", TOKEN.sub('"probe":"X"', TIME.sub("T", text)))
 
 
-def _pairs(value: Any) -> list[tuple[Any, Any]]:
+def pairs(value: Any) -> list[tuple[Any, Any]]:
     """A flat list, a mapping, or pairs, as pairs: RESP2 and RESP3 differ in that."""
     if isinstance(value, dict):
         return list(value.items())
