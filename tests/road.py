@@ -36,7 +36,6 @@ class Road:
     client: redis.Redis
     http: httpx.Client
     workers: list[Process] = field(default_factory=list)
-    users: bool = True
 
     @property
     def secret(self) -> bytes:
@@ -46,9 +45,9 @@ class Road:
         return int(time.time())
 
     def environment_of(self, role: str) -> dict[str, str]:
-        """The environment of a process whose user of the server is another than that of the command line."""
-        url = self.environment["HANDOFF_REDIS_URL"]
-        return self.environment | ({"HANDOFF_REDIS_URL": access.as_user(url, role)} if self.users else {})
+        """The environment of a process whose user of the servers is another than that of the command line."""
+        names = [name for name in ("HANDOFF_REDIS_URL", "HANDOFF_BROKER_URL") if name in self.environment]
+        return self.environment | {name: access.as_user(self.environment[name], role) for name in names}
 
     def start_worker(self, *options: str) -> Process:
         """A Celery worker; its children go with it, however it ends."""
@@ -96,14 +95,14 @@ def running_road(
     """Start everything on a server of its own; ``settings`` are further ``HANDOFF_`` variables, lower case.
 
     Each kind of process is a user of its own there, with the rights of deploy/users.acl and no others. The handlers of
-    the tests write where those have no right to, by ``TESTS_REDIS_URL``. With ``state``, the URL of what was started
-    already, that server is for the tests' own use alone, and for the doorbells of a cluster.
+    the tests write where those have no right to, by ``TESTS_REDIS_URL``. With ``state``, the tests' URL of servers that
+    were started already (topologies.py), that server is for the tests' own use alone, and for the bells of a cluster.
     """
     with ExitStack() as stack:
         redis_url = stack.enter_context(servers.running(kind, locked=True))
         port = servers.free_port()
         environment = {
-            "HANDOFF_REDIS_URL": state or access.as_user(redis_url, "operator"),
+            "HANDOFF_REDIS_URL": access.as_user(state or redis_url, "operator"),
             "TESTS_CALLS": str(folder / "calls"),
             "TESTS_REDIS_URL": redis_url,
             "HANDOFF_WEBHOOK_SECRET": SECRET,
@@ -117,9 +116,9 @@ def running_road(
         url = f"http://127.0.0.1:{port}"
         http = stack.enter_context(httpx.Client(base_url=url, timeout=10, verify=False))
         if state is not None and "+cluster" in state:
-            environment["HANDOFF_BROKER_URL"] = redis_url
+            environment["HANDOFF_BROKER_URL"] = access.as_user(redis_url, "operator")
         told = Settings(redis_url=state or redis_url, broker_url=environment.get("HANDOFF_BROKER_URL"))
-        road = Road(url, told, folder, environment, client, http, users=state is None)
+        road = Road(url, told, folder, environment, client, http)
         ingress = stack.enter_context(
             processes.running(processes.python("ingress"), road.environment_of("ingress"), folder)
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
 
-from tests import processes
+from tests import access, processes
 from tests.processes import until
 from tests.servers import binary, free_port
 
@@ -24,6 +24,7 @@ NODE_TIMEOUT = 1000  # milliseconds; a cluster takes a silent node for failed af
 DOWN_AFTER = 1000  # milliseconds; the same for Sentinels
 SERVICE = "mymaster"
 SLOTS = 16384
+_WHAT = ("username", "reason", "object")
 
 
 @dataclass
@@ -38,7 +39,8 @@ class Node:
 
     def __post_init__(self) -> None:
         retry = Retry(NoBackoff(), 0)
-        self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=retry)
+        own = {"username": "tests", "password": access.PASSWORD}
+        self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=5, retry=retry, **own)
 
     def start(self) -> None:
         self.process = processes.start(self.command, {}, self.folder)
@@ -70,14 +72,25 @@ class Node:
         return str(self.client.execute_command("CLUSTER MYID"))
 
 
-def node(kind: str, folder: Path, *options: str) -> Node:
-    """A server with an append-only file that is written at once, not started yet."""
+def node(kind: str, folder: Path, *options: str, cluster: bool = False) -> Node:
+    """A server with an append-only file that is written at once, not started yet. Nobody gets in without a name."""
     port = free_port()
     place = folder / str(port)
     place.mkdir()
     common = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(place), "--save", "", "--appendonly", "yes"]
+    common += ["--aclfile", str(access.write_for_several(place, cluster=cluster))]
+    common += ["--masteruser", "replica", "--masterauth", access.PASSWORD]
     common += ["--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
     return Node(place, [binary(kind), *common, *options], port)
+
+
+def refused(nodes: Sequence[Node]) -> list[str]:
+    """What servers have refused their users, of those that are up: who, why, what."""
+    found: list[str] = []
+    for each in nodes:
+        if each.process is not None and each.process.running:
+            found += [" ".join(str(entry[name]) for name in _WHAT) for entry in each.client.acl_log()]
+    return found
 
 
 @contextmanager
@@ -95,7 +108,8 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{each.port}" for each in self.primaries)
+        hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.primaries)
+        return access.as_user(f"redis+cluster://{hosts}", "tests")
 
     def slots(self) -> Mapping[int, Node]:
         """First slot of each stretch -> who has it now, as the first node that is up says."""
@@ -123,7 +137,8 @@ class Cluster:
 
     def end_move(self, slot: int, source: Node, target: Node) -> None:
         while keys := source.client.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):
-            source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+            who = ("AUTH2", "tests", access.PASSWORD)
+            source.client.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, *who, "KEYS", *keys)
         name = target.name
         for each in (target, source, *self.primaries):
             each.client.execute_command("CLUSTER SETSLOT", slot, "NODE", name)
@@ -137,7 +152,7 @@ def cluster(kind: str, *, replicas: bool = False) -> Iterator[Cluster]:
         options = ["--cluster-enabled", "yes", "--cluster-node-timeout", str(NODE_TIMEOUT)]
         # With one node gone the others serve what is theirs, which is the half of why one has a cluster.
         options += ["--cluster-require-full-coverage", "no", "--cluster-replica-validity-factor", "0"]
-        nodes = [node(kind, folder, *options) for _ in range(6 if replicas else 3)]
+        nodes = [node(kind, folder, *options, cluster=True) for _ in range(6 if replicas else 3)]
         for each in nodes:
             stack.callback(each.kill)
             each.start()
@@ -178,7 +193,8 @@ class Sentinels:
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{each.port}" for each in self.watchers)
-        return f"redis+sentinel://{hosts}/{SERVICE}/0"
+        own = f"sentinel_username=handoff&sentinel_password={access.PASSWORD}"
+        return access.as_user(f"redis+sentinel://{hosts}/{SERVICE}/0?{own}", "tests")
 
     def primary(self) -> Node:
         """Who it is, as the first Sentinel that is up says."""
@@ -209,10 +225,11 @@ def sentinels(kind: str, *, replicas: int = 1) -> Iterator[Sentinels]:
             port = free_port()
             file = folder / f"sentinel-{port}.conf"
             file.write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {folder}\n"
+                f"port {port}\nbind 127.0.0.1\ndir {folder}\n{access.of_a_sentinel()}"
                 f"sentinel monitor {SERVICE} 127.0.0.1 {nodes[0].port} 2\n"
                 f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER}\n"
                 f"sentinel failover-timeout {SERVICE} 5000\n"
+                f"sentinel auth-user {SERVICE} sentinel\nsentinel auth-pass {SERVICE} {access.PASSWORD}\n"
             )
             watcher = Node(folder, [binary(kind), str(file), "--sentinel"], port)
             stack.callback(watcher.kill)

@@ -62,6 +62,7 @@ def test_everything_works_and_a_slot_moves_meanwhile(tmp_path: Path) -> None:
         for books in road.books():
             assert (books.drift, {one.drift for one in books.handlers.values()}) == (0, {0})
         assert road.handoff("audit").returncode == 0
+        assert topologies.refused(cluster.primaries) == []
 
 
 def test_a_node_that_dies_stops_its_own_partitions_and_no_others(

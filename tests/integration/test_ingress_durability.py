@@ -15,7 +15,7 @@ from tests.processes import until
 pytestmark = pytest.mark.server
 
 FLUSHED = ("--appendonly", "yes", "--appendfsync", "always")
-RIGHTS = ("+multi", "+exec", "+waitaof", "+config|get")
+RIGHTS = access.FSYNC.split()
 """What README.md tells to give the ingress's user of deploy/users.acl for it. Redis 7.0 would not read a file that has
 them: it knows no WAITAOF."""
 
