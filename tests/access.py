@@ -22,8 +22,8 @@ FSYNC: Final = "+multi +exec +waitaof +config|get"
 """What the ingress needs besides for ``HANDOFF_DURABILITY=fsync``."""
 SERVERS: Final[Mapping[str, str]] = {
     "replica": "-@all +ping +psync +replconf",
-    "sentinel": "resetchannels &__sentinel__:hello -@all +client|kill +client|setname +config|rewrite +exec +info +multi"
-    " +ping +publish +role +script|kill +slaveof +subscribe",
+    "sentinel": "resetchannels &__sentinel__:hello -@all +client|kill +client|setname +config|rewrite +exec +info"
+    " +multi +ping +publish +role +script|kill +slaveof +subscribe",
 }
 """Users that servers themselves log in as: replicas at their primary, Sentinels at both."""
 ASKING: Final = "-@all +sentinel|masters"

@@ -167,7 +167,7 @@ def cluster(kind: str, *, replicas: bool = False) -> Iterator[Cluster]:
         for primary, replica in zip(found.primaries, found.replicas, strict=False):
             replica.client.execute_command("CLUSTER REPLICATE", primary.name)
         until(lambda: all(_state(each) == "ok" for each in nodes), "the cluster serves all slots")
-        until(lambda: all(_in_step(each) for each in found.replicas), "the replicas are in step")
+        until(lambda: all(in_step(each) for each in found.replicas), "the replicas are in step")
         yield found
 
 
@@ -179,7 +179,8 @@ def _state(each: Node) -> str:
     return str(each.client.execute_command("CLUSTER INFO")["cluster_state"])
 
 
-def _in_step(each: Node) -> bool:
+def in_step(each: Node) -> bool:
+    """Whether it is a replica that has what its primary has."""
     return each.client.info("replication").get("master_link_status") == "up"
 
 
@@ -219,7 +220,7 @@ def sentinels(kind: str, *, replicas: int = 1) -> Iterator[Sentinels]:
         for each in nodes:
             stack.callback(each.kill)
             each.start()
-        until(lambda: all(_in_step(each) for each in nodes[1:]), "the replicas are in step")
+        until(lambda: all(in_step(each) for each in nodes[1:]), "the replicas are in step")
         watchers = []
         for _ in range(3):
             port = free_port()

@@ -18,7 +18,7 @@ from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundErr
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError, Sentinel, SentinelConnectionPool
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from worker import tls
 from worker.address import EXAMPLES, Address, Host, Kind
@@ -26,6 +26,7 @@ from worker.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings
 from worker.store.cluster import ClusterClient
 from worker.store.layout import Layout
+from worker.store.primary import AsyncPrimaryPool, PrimaryPool
 
 CONNECT_TIMEOUT = 1.0  # seconds
 COMMAND_TIMEOUT = 3.0  # seconds; a script over thousands of events takes milliseconds, and no lease is longer than 4 s
@@ -51,7 +52,7 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
             sentinels = Sentinel(
                 _pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": options["retry"]}
             )
-            pool = SentinelConnectionPool(address.service, sentinels, **_server_options(address), **options)
+            pool = PrimaryPool(address.service, sentinels, **_server_options(address), **options)  # type: ignore[no-untyped-call]
             return _reading(redis.Redis.from_pool(pool))
         return _reading(redis.Redis.from_url(address.server_url, **options))
     except ValueError as error:
@@ -78,14 +79,13 @@ def pool_async(address: Address, *, connections: int, host: Host | None = None) 
     """
     from redis.asyncio.retry import Retry as AsyncRetry
     from redis.asyncio.sentinel import Sentinel as AsyncSentinel
-    from redis.asyncio.sentinel import SentinelConnectionPool as AsyncSentinelConnectionPool
 
     retry = AsyncRetry(NoBackoff(), 0)
     options = _options(address, None) | {"retry": retry, "max_connections": connections}
     try:
         if address.kind is Kind.SENTINEL:
             sentinels = AsyncSentinel(_pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": retry})
-            return AsyncSentinelConnectionPool(address.service, sentinels, **_server_options(address), **options)
+            return AsyncPrimaryPool(address.service, sentinels, **_server_options(address), **options)  # type: ignore[no-untyped-call]
         url = address.server_url if host is None else address.url_of(host)
         return redis.asyncio.BlockingConnectionPool.from_url(url, timeout=None, **options)
     except ValueError as error:
