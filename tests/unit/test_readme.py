@@ -8,6 +8,7 @@ import click
 import pytest
 
 import worker
+from tests import access
 from tests.handler_kit import importing
 from worker import api
 from worker.ops import settings_table
@@ -106,3 +107,8 @@ def test_the_python_version_is_the_project_s() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["requires-python"] == ">=3.11"
     assert "Python 3.11 or newer" in README
+
+
+def test_the_rights_that_several_servers_need_are_those_that_the_tests_give() -> None:
+    for rights in (access.CLUSTER, access.FSYNC, access.ASKING, *access.SERVERS.values()):
+        assert f"`{rights}`" in README
