@@ -51,7 +51,7 @@ def _processes(found: Verdicts) -> Table:
     shown.box = box.SIMPLE
     for one in found.processes:
         sizes = [f"{size / MIB:.1f}" for size in (one.first, one.last, one.peak)]
-        rates = [f"{one.slope / 1024:.2f}", f"{one.finds / 1024:.1f}"] if one.judged else ["", ""]
+        rates = [f"{one.slope / 1024:.2f}", f"{one.finds / 1024:.1f}"] if one.finds is not None else ["", ""]
         word = _word(not one.evidence, "flat") if one.judged else Text("too short", style="yellow")
         shown.add_row(one.kind, str(one.series), str(one.judged), *sizes, *rates, word)
     return shown

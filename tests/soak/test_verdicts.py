@@ -46,6 +46,7 @@ def test_a_warm_up_is_no_leak() -> None:
 
 def test_the_least_leak_that_would_be_found_is_said_and_is_found() -> None:
     flat = one_kind(lambda at: [process(80 * MIB)])
+    assert flat.finds is not None
     assert flat.finds == pytest.approx(LIMITS.process / 235)
     assert one_kind(lambda at: [process(80 * MIB + 1.05 * flat.finds * at)]).evidence
     assert not one_kind(lambda at: [process(80 * MIB + 0.8 * flat.finds * at)]).evidence
@@ -53,6 +54,7 @@ def test_the_least_leak_that_would_be_found_is_said_and_is_found() -> None:
 
 def test_an_hour_finds_a_leak_of_two_kilobytes_a_second() -> None:
     found = one_kind(lambda at: [process(80 * MIB + 2 * KB * at)], seconds=3600)
+    assert found.finds is not None
     assert found.finds < 2 * KB
     assert found.evidence
 

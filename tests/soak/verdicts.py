@@ -46,7 +46,7 @@ class Limits:
 class ProcessVerdict:
     """One kind. ``first`` and ``last`` are bytes of its longest judged series, or of its longest; ``slope`` is the
     steepest of the judged ones', by the second, and ``finds`` the least that would have been called a leak in the
-    longest."""
+    longest, None where none was judged."""
 
     kind: str
     series: int
@@ -55,7 +55,7 @@ class ProcessVerdict:
     last: float
     peak: float
     slope: float
-    finds: float
+    finds: float | None
     evidence: Sequence[str] = ()
 
 
@@ -165,7 +165,7 @@ def _kind(kind: str, series: Sequence[Sequence[tuple[float, ProcessSample]]], li
         last=longest.last if longest else plain[-1],
         peak=max(map(max, memories)),
         slope=max((found.slope for found in judged), default=0.0),
-        finds=bound / longest.seconds if longest else float("inf"),
+        finds=bound / longest.seconds if longest else None,
         evidence=evidence,
     )
 
