@@ -22,13 +22,15 @@ NODE: Final = 100  # entries: a stream that is trimmed approximately loses whole
 
 @dataclass(frozen=True)
 class Bound:
-    """``by`` is what holds a family, in words. ``most``: entries that it can never exceed, from (settings, partitions).
-    ``ends``: it is empty when the work is over. ``fills``: it may grow until ``most``."""
+    """``by`` is what holds a family, in words. ``most``: entries that it may have, from (settings, partitions); with
+    ``trimmed`` there may be more while work is going on, for what is over it is taken out behind each batch. ``ends``:
+    it is empty when the work is over. ``fills``: it may grow until ``most``, which a short run does not see."""
 
     by: str
     most: Callable[[Settings, int], int] | None = None
     ends: bool = False
     fills: bool = False
+    trimmed: bool = False
 
 
 _WORK: Final = Bound("the work that waits; empty after it", ends=True)
@@ -36,7 +38,7 @@ _TEAMS: Final = Bound("the teams and prospects there are; HANDOFF_MEMORY")
 _SECONDS: Final = Bound("its own life of seconds")
 _FIXED: Final = Bound("what the installation has: handlers, workers, partitions")
 _ARCHIVED: Final = Bound(
-    "HANDOFF_ARCHIVE_EVENTS", most=lambda settings, partitions: settings.archive_events * partitions
+    "HANDOFF_ARCHIVE_EVENTS", most=lambda settings, partitions: settings.archive_events * partitions, trimmed=True
 )
 
 BOUNDS: Final[dict[str, Bound]] = {
@@ -74,10 +76,12 @@ BOUNDS: Final[dict[str, Bound]] = {
     "{pNN}:ids": Bound("the archive's records, and the held events"),
     "{pNN}:ends": Bound("the archive's records, by handler"),
     "{pNN}:replays": _FIXED,
-    "{pNN}:again": Bound("as many as records", most=_ARCHIVED.most),
+    "{pNN}:again": Bound("as many as records", most=_ARCHIVED.most, fills=True, trimmed=True),
     "{pNN}:ledger": Bound("its counters"),
     "{pNN}:quarantine": Bound(
-        "HANDOFF_QUARANTINE_MAX", most=lambda settings, partitions: (settings.quarantine_max + NODE) * partitions
+        "HANDOFF_QUARANTINE_MAX",
+        most=lambda settings, partitions: (settings.quarantine_max + NODE) * partitions,
+        fills=True,
     ),
     "{pNN}:dead": Bound("people, who act on it", ends=True),
     BROKER: Bound("bells that are on their way"),

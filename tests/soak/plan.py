@@ -23,8 +23,8 @@ SETTINGS: Final = (
     ("GAP_WAIT_MAX", "2s"),
     ("DEDUP_WINDOW", f"{DEDUP_WINDOW:g}s"),
     ("MEMORY", "1h"),
-    ("ARCHIVE_EVENTS", "200"),
-    ("QUARANTINE_MAX", "50"),
+    ("ARCHIVE_EVENTS", "100"),
+    ("QUARANTINE_MAX", "10"),
 )
 SETTLE: Final = 2.5 * DEDUP_WINDOW
 """Seconds until nothing is left of what was there at first. Ids are in sets for half a window each, which live for two

@@ -66,7 +66,14 @@ def _families(found: Verdicts) -> Table:
         rate = "" if one.slope is None else f"{one.slope:.2f}"
         word = _word(not one.evidence, "bounded" if one.slope is not None else "no more")
         shown.add_row(
-            one.name, f"{one.keys:,}", f"{one.peak:,}", f"{one.last:,}", f"{one.size / 1024:.0f}", rate, one.by, word
+            Text(one.name),  # plain: of ":bell:" it would make a picture
+            f"{one.keys:,}",
+            f"{one.peak:,}",
+            f"{one.last:,}",
+            f"{one.size / 1024:.0f}",
+            rate,
+            one.by,
+            word,
         )
     return shown
 

@@ -27,7 +27,7 @@ def outcome(folder: Path, grows: Sequence[str] = ()) -> Outcome:
                 ProcessVerdict("worker", 1, 1, 80 * MIB, 99 * MIB, 99 * MIB, 5000.0, 100.0, grows),
                 ProcessVerdict("ingress", 2, 0, 40 * MIB, 40 * MIB, 41 * MIB, 0.0, None),
             ],
-            families=[FamilyVerdict("{pNN}:seen:N", "the window", 5, 900, 800, 4096, 0.1)],
+            families=[FamilyVerdict("{pNN}:bell:H", "the window", 5, 900, 800, 4096, 0.1)],
             server=ServerVerdict(8 * MIB, 9 * MIB, 9 * MIB, 1.0, 30, 2**20),
             ledger=LedgerVerdict(60, 9000),
         ),
@@ -64,6 +64,7 @@ def test_a_run_in_which_nothing_grew_ends_with_0_and_leaves_its_samples(soak, tm
     assert ran.exit_code == 0
     assert "Nothing grew, and all invariants held." in ran.output
     assert "no drift in 60 samples of every partition" in ran.output
+    assert "{pNN}:bell:H" in ran.output
     assert [path.name for path in tmp_path.iterdir()] == ["samples.jsonl"]
 
 

@@ -36,7 +36,7 @@ class Limits:
     used: float = 4 * MIB
     files: float = 8
     threads: float = 4
-    clients: float = 8
+    clients: float = 24
     family_entries: float = 100
     family_size: float = 128 * 1024
     family_share: float = 0.15
@@ -199,8 +199,10 @@ def family(
     seen = [(sample.at, sample.families[name]) for sample in samples if sample.families and name in sample.families]
     evidence = []
     peak = max((one.entries for _, one in seen), default=0)
-    if most is not None and peak > most:
-        evidence.append(f"{name} had {peak:,} entries, and may have {most:,}: {bound.by}")
+    left = over.families.get(name) if over is not None and over.families is not None else None
+    held = peak if not bound.trimmed else left.entries if left is not None else 0
+    if most is not None and held > most:
+        evidence.append(f"{name} had {held:,} entries, and may have {most:,}: {bound.by}")
     entries = settled([Point(at, one.entries) for at, one in seen], limits)
     size = settled([Point(at, one.size) for at, one in seen], limits)
     if not bound.fills:
@@ -208,7 +210,6 @@ def family(
             evidence.append(f"{name} grows by {entries.slope:.2f} entries/s, {entries.first:.0f} to {entries.last:.0f}")
         elif size is not None and size.grows(max(limits.family_size, limits.family_share * size.first)):
             evidence.append(f"{name} grows by {_rate(size)}, {_from_to(size)} MiB")
-    left = over.families.get(name) if over is not None and over.families is not None else None
     if bound.ends and left is not None and left.entries:
         evidence.append(f"{name} has {left.entries} entries in {left.keys} keys when all work is over")
     last = left or (seen[-1][1] if seen else None)
