@@ -12,6 +12,7 @@ handler: what is claimed waits its turn here and nowhere else, so a slow handler
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -75,6 +76,7 @@ class Runner:
             process, spec, partition, store=self._store, rates=self._rates, executor=self._executor, ring=self.ring
         )
         self._active: list[ActiveLane] = []
+        self._settling = threading.Lock()  # or what has ended could be counted by two, and written twice
         self._left = False  # to go on without a place in the pool
 
     def run(self) -> int:
@@ -159,8 +161,9 @@ class Runner:
         """Lanes whose calls go on until the process is gone, for anyone else to take then. Called by another thread."""
         for lane in lanes:
             lane.cut = True
-        settlements = [self._settlement_of(lane, finished=True, away_ms=None) for lane in lanes]
-        self._store.settle([replace(item, delay_ms=int(KEPT * 1000)) for item in settlements if item is not None])
+        with self._settling:
+            settlements = [self._settlement_of(lane, finished=True, away_ms=None) for lane in lanes]
+            self._store.settle([replace(item, delay_ms=int(KEPT * 1000)) for item in settlements if item is not None])
         self._process.bells.runner(self._spec.name, self._spec.queue, self._partition, delay=KEPT)
 
     def _rounds(self) -> Sequence[int]:
@@ -266,6 +269,10 @@ class Runner:
 
     def _settle(self) -> int:
         """Write what has ended since the last time; the number of jobs that left their lanes."""
+        with self._settling:
+            return self._write()
+
+    def _write(self) -> int:
         settlements: list[Settlement] = []
         going: list[ActiveLane] = []
         back = [lane for lane in self._active if lane.returned]
