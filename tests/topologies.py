@@ -4,9 +4,10 @@ or the system's binary, on ports of its own, and can be killed, frozen and broug
 from __future__ import annotations
 
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,7 @@ NODE_TIMEOUT = 1000  # milliseconds; a cluster takes a silent node for failed af
 DOWN_AFTER = 1000  # milliseconds; the same for Sentinels
 SERVICE = "mymaster"
 SLOTS = 16384
+BUS = 10_000
 _WHAT = ("username", "reason", "object")
 
 
@@ -74,7 +76,7 @@ class Node:
 
 def node(kind: str, folder: Path, *options: str, cluster: bool = False) -> Node:
     """A server with an append-only file that is written at once, not started yet. Nobody gets in without a name."""
-    port = free_port()
+    port = _port_of_a_node() if cluster else free_port()
     place = folder / str(port)
     place.mkdir()
     common = ["--bind", "127.0.0.1", "--port", str(port), "--dir", str(place), "--save", "", "--appendonly", "yes"]
@@ -82,6 +84,15 @@ def node(kind: str, folder: Path, *options: str, cluster: bool = False) -> Node:
     common += ["--masteruser", "replica", "--masterauth", access.PASSWORD]
     common += ["--appendfsync", "always", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"]
     return Node(place, [binary(kind), *common, *options], port)
+
+
+def _port_of_a_node() -> int:
+    """A port that is free together with the one that nodes talk on among themselves, 10,000 above it."""
+    while True:
+        port = free_port()
+        with socket.socket() as listener, suppress(OSError):
+            listener.bind(("127.0.0.1", port + BUS))
+            return port
 
 
 def refused(nodes: Sequence[Node]) -> list[str]:
