@@ -78,7 +78,7 @@ def test_a_leak_is_found_in_whichever_run_it_is() -> None:
 
 @pytest.mark.parametrize("what", ["files", "threads"])
 def test_descriptors_and_threads_that_are_never_given_back_are_found(what: str) -> None:
-    found = one_kind(lambda at: [process(80 * MIB, **{what: int(10 + at / 10)})])
+    found = one_kind(lambda at: [process(80 * MIB, **{what: int(10 + at / 5)})])
     assert [what in line for line in found.evidence] == [True]
 
 

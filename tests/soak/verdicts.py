@@ -34,7 +34,7 @@ class Limits:
     process: float = 4 * MIB
     server: float = 8 * MIB
     used: float = 4 * MIB
-    files: float = 8
+    files: float = 24
     threads: float = 4
     clients: float = 24
     family_entries: float = 100
