@@ -122,6 +122,8 @@ class Fleet:
         if case.death is None:
             case.death = killing.deaths(self.orders).get(self.cases.index(case))
             if case.death is None:
+                if self.ended(case) >= case.sent:  # whoever came there died of another's order just before: once more
+                    self.send(case, 1)
                 return False
             self.send(case, 1)
         if case.resumed is None:

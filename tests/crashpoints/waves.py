@@ -36,7 +36,7 @@ SHORT: Final = (
 
 LONG: Final = (
     *_of("plain", *of_scripts("acquire", "read", "commit", "release", "claim", "settle", "trim")),
-    *_of("plain", *_both(*(row.name for row in SEQUENCER), "bell.sequencer", "bell.runner", "bell.ring")),
+    *_of("plain", *_both(*(row.name for row in SEQUENCER), "bell.runner", "bell.ring")),
     *_of("plain", *_both("runner.ask", "runner.controls", "runner.claim", "runner.bodies", "runner.begin")),
     *_of("plain", *_both("runner.call", "runner.settle", "runner.tell", "runner.end")),
     *_of("slow", *of_scripts("renew"), *_both("keeper.renew")),

@@ -16,7 +16,7 @@ PLANS = WHOLE_LONG if "CRASH_EVERY" in os.environ else WHOLE
 WAVES = [PLANS[start : start + WAVE] for start in range(0, len(PLANS), WAVE)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plans", WAVES, ids=lambda plans: plans[0].point)
 def test_the_others_go_on_wherever_a_worker_is_killed(plans: Sequence[Plan], tmp_path: Path) -> None:
     """One is left after all deaths. Supervisors would put others in their places, for which nobody has to wait."""

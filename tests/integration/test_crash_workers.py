@@ -16,7 +16,7 @@ WAVE = 10  # points at a time, each in a partition of its own
 WAVES = [PLANS[start : start + WAVE] for start in range(0, len(PLANS), WAVE)]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("plans", WAVES, ids=lambda plans: plans[0].point)
 def test_a_pool_goes_on_wherever_one_of_its_processes_is_killed(plans: Sequence[Plan], tmp_path: Path) -> None:
     with running_fleet(tmp_path, plans, workers=2, children=2) as fleet:
