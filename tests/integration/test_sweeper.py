@@ -15,6 +15,7 @@ from worker.doorbell import SEQUENCE_QUEUE
 from worker.errors import BrokerUnavailable
 from worker.runtime.sweeper import Sweeper
 from worker.store.installation import known_handlers
+from worker.store.lanes import due
 
 CRM = spec_of(lambda subject, ctx: None)
 
@@ -75,3 +76,18 @@ def test_one_of_several_sweeps(swept: Partition) -> None:
         assert rung(swept, SEQUENCE_QUEUE) == 2
     finally:
         server.stop()
+
+
+def test_each_partition_is_a_step_that_the_watchdog_sees(swept: Partition) -> None:
+    """A round over thousands takes longer than it has patience with a sweeper that hangs."""
+    sweeper = Sweeper(swept.settings, {"crm": CRM})
+    seen: list[int] = []
+
+    def sees(*words: object) -> object:
+        seen.append(sweeper.steps)
+        return due(*words)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("worker.runtime.sweeper.due", sees)
+        sweeper.sweep()
+    assert len(set(seen)) == swept.settings.partitions

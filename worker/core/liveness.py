@@ -53,7 +53,7 @@ class Look:
 
     ``received`` and ``waiting`` are by queue; ``waiting`` is None if the broker could not be asked, or need not be.
     ``busy`` of ``places`` are taken. ``in_line``: calls are made by the main loop itself, which can't turn meanwhile.
-    ``sweeps`` counts the rounds of its sweeper, whether or not it is the one that sweeps; None: its thread has ended.
+    ``sweeps`` counts the steps of its sweeper, whether or not it is the one that sweeps; None: its thread has ended.
     """
 
     at: float

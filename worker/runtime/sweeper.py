@@ -62,14 +62,14 @@ class Sweeper:
         self._failing = False
         self._trim_at = 0.0
         self._turn = 0
-        self.rounds = 0  # whatever came of them
+        self.steps = 0  # rounds begun and partitions looked at, whatever came of them: one that hangs makes none
 
     def run(self) -> None:
         """Sweep until ``stop``. What fails is tried again in the next round: nothing here is lost by waiting."""
         pause = 0.0
         while not self._stopped.wait(pause * random.uniform(0.8, 1.0)):  # noqa: S311 - spreads load, guards nothing
             pause = PERIOD
-            self.rounds += 1
+            self.steps += 1
             try:
                 pause = self.sweep()
                 self._failing = False
@@ -104,6 +104,7 @@ class Sweeper:
         gone: dict[Host | None, StoreUnavailable] = {}
         self._turn += 1
         for place in range(self._partitions):
+            self.steps += 1  # thousands of partitions take longer than the watchdog has patience
             partition = (place + self._turn) % self._partitions  # or one partition's lanes would be all the probes
             keys_of = PartitionKeys(self._settings.prefix, partition)
             host = host_of(self._client, keys_of.state)
@@ -138,6 +139,7 @@ class Sweeper:
         with unavailable_as_error():
             seconds: Any = self._client.time()
         for partition in range(self._partitions or 0):
+            self.steps += 1
             keys_of = PartitionKeys(self._settings.prefix, partition)
             Archive(self._client, self._scripts, keys_of, self._settings).trim(seconds[0] * 1000)
 
@@ -189,12 +191,12 @@ class SweeperStep(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread: threading.Thread | None = None
 
     @property
-    def rounds(self) -> int | None:
-        """How often it has come round; None if its thread has ended. A worker without one looks well, until nobody else
+    def steps(self) -> int | None:
+        """How far it has come; None if its thread has ended. A worker without one looks well, until nobody else
         sweeps."""
         if self._sweeper is None or self._thread is None or not self._thread.is_alive():
             return None
-        return self._sweeper.rounds
+        return self._sweeper.steps
 
     def start(self, parent: Any) -> None:  # noqa: ARG002 - Celery's signature
         from worker.runtime import process

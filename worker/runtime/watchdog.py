@@ -158,7 +158,7 @@ class WatchdogStep(bootsteps.StartStopStep):  # type: ignore[misc]
         found = process.current()
         (sweeper,) = (step for step in parent.steps if isinstance(step, SweeperStep))
         beating = Beating(parent, found.settings, found.registry)
-        self._watchdog = Watchdog(parent, found.settings, beating, lambda: sweeper.rounds)
+        self._watchdog = Watchdog(parent, found.settings, beating, lambda: sweeper.steps)
         threading.Thread(target=self._watchdog.run, daemon=True, name="handoff-watchdog").start()
 
     def stop(self, parent: Any) -> None:
