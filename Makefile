@@ -13,7 +13,7 @@ STAMP := $(VENV)/.handoff-installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help run soak test crash lint bench rolling chaos matrix fuzz lock setup
+.PHONY: help run soak test long crash lint bench rolling chaos matrix fuzz lock setup
 
 help: ## show this table
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -21,10 +21,13 @@ help: ## show this table
 run: $(STAMP) ## start everything here (server, ingress, worker), send sample events, show what becomes of them
 	@$(BIN)/handoff dev $(ARGS)
 
-# Two processes, each with servers of its own and whole files at a time, those first that wait for processes of their own;
+# Three processes, for many tests wait, each with servers of its own and whole files at a time;
 # one that dies is not replaced, for xdist would wait for ever. ARGS="-n0" is one process.
 test: $(STAMP) ## run every test; ARGS="-k name" for some
-	@$(BIN)/python -m pytest -n2 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
+	@$(BIN)/python -m pytest -n3 --dist=loadfile --no-loadscope-reorder --max-worker-restart=0 $(ARGS)
+
+long: $(STAMP) ## the tests that show more of the same, and take too long for each time
+	@$(BIN)/python -m pytest -n2 --dist=loadfile --max-worker-restart=0 -m long $(ARGS)
 
 # The short form of it is part of `make test`.
 crash: $(STAMP) ## kill a process at every named point in turn, each time it comes to it; some minutes

@@ -8,9 +8,11 @@ import pytest
 
 from tests.chaos.judged import breaks_what_it_should
 
+LONG = ("order", "staleness", "ack-first", "answer-first")
+
 pytestmark = pytest.mark.timeout(600)  # for machines that have other things to do: it takes seconds
 
 
-@pytest.mark.parametrize("name", ["dedup", "order", "staleness", "ack-first", "answer-first", "sweeper"])
+@pytest.mark.parametrize("name", ["dedup", "sweeper", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def test_a_missing_safeguard_is_found(name: str, tmp_path: Path) -> None:
     breaks_what_it_should(name, tmp_path)

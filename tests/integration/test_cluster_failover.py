@@ -50,6 +50,7 @@ def commands(road: Road, calls: Path) -> None:
     until(lambda: times(calls_in(calls), "plain")["broken", 1] > before["broken", 1], "it is replayed", START)
 
 
+@pytest.mark.long
 def test_a_replica_takes_over_under_load_and_every_command_works(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

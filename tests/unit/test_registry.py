@@ -22,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder on the path, with a registry of handlers of its own."""
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(api, "_registry", {})
+    monkeypatch.delitem(sys.modules, "worker.handlers.log", raising=False)  # another test may have loaded it
     before = set(sys.modules)
     yield tmp_path
     for name in set(sys.modules) - before:

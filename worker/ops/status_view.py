@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import time
+import signal
+import threading
 from typing import Final
 
 from rich.console import Group, RenderableType
@@ -19,14 +20,19 @@ REFRESH: Final = 1.0  # seconds
 
 
 def watch(found: Installed) -> None:
-    """Show the status until interrupted. A server that goes away is said so, and looked for again."""
-    with Live(console=tables.console(), auto_refresh=False, screen=False) as live:
-        try:
-            while True:
+    """Show the status until interrupted. A server that goes away is said so, and looked for again.
+
+    An interrupt sets a mark: as an exception it would be lost where Python can raise none, in a destructor say.
+    """
+    interrupted = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: interrupted.set())
+    try:
+        with Live(console=tables.console(), auto_refresh=False, screen=False) as live:
+            while not interrupted.is_set():
                 live.update(_look(found), refresh=True)
-                time.sleep(REFRESH)
-        except KeyboardInterrupt:
-            return
+                interrupted.wait(REFRESH)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _look(found: Installed) -> RenderableType:
