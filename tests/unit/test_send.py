@@ -19,6 +19,10 @@ from worker.settings import load_settings
 SECRET = "ibt_wh_test_secret"
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # with the default of five, connections that come together wait for seconds
+
+
 class Receiver:
     """Answers with ``statuses`` in turn, then 202; keeps what was posted as (path, body, signed with SECRET)."""
 
@@ -44,7 +48,7 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
                 pass
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.port = self.server.server_address[1]
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
 
