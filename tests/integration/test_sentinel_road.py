@@ -36,8 +36,10 @@ def freeze(_sentinels: Sentinels, primary: Node) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "ends"),
-    [(servers.KINDS[0], [ask, kill]), (servers.KINDS[-1], [freeze])],
-    ids=["asked for and killed", "frozen"],
+    [
+        pytest.param(servers.KINDS[0], [ask, kill], id="asked for and killed"),
+        pytest.param(servers.KINDS[-1], [freeze], id="frozen", marks=pytest.mark.long),
+    ],
 )
 def test_another_primary_takes_over_under_load(
     kind: str,

@@ -91,7 +91,12 @@ def test_calls_end_within_the_grace_period_and_what_follows_is_another_workers(r
 
 
 @pytest.mark.parametrize(
-    ("pool", "kinds"), [("prefork", CALLS + WORSE), ("threads", CALLS + WORSE), ("solo", ["plain"])]
+    ("pool", "kinds"),
+    [
+        ("prefork", CALLS + WORSE),
+        pytest.param("threads", CALLS + WORSE, marks=pytest.mark.long),
+        ("solo", ["plain"]),
+    ],
 )
 def test_calls_that_outlast_the_grace_period_are_made_again_at_once_and_uncharged(
     road: Road, pool: str, kinds: list[str]
