@@ -45,6 +45,8 @@ class Fleet:
     errors: list[str] = field(default_factory=list)
     stops: list[tuple[str, float, int]] = field(default_factory=list)  # role, seconds until it was gone, exit code
     over: threading.Event = field(default_factory=threading.Event)
+    # Set when the senders are done, and no sooner: one that still sends needs to know who is ready.
+    unwatched: threading.Event = field(default_factory=threading.Event)
 
     def start_ingress(self, place: int) -> Process:
         env = {**self.environment, "HANDOFF_BIND": f"127.0.0.1:{self.ports[place]}"}
@@ -70,7 +72,7 @@ class Fleet:
 
     def watch(self) -> None:
         """The balancer's health check."""
-        while not self.over.wait(LOOK):
+        while not self.unwatched.wait(LOOK):
             for port in self.ports:
                 self.ready[port] = _is_ready(port)
 

@@ -93,8 +93,10 @@ def roll(folder: Path, *, rounds: int, number: int, rate: float, seed: int) -> F
                         found.restart(role, place, number)
         finally:
             found.over.set()
-            for thread in threads:
+            for thread in threads[1:]:
                 thread.join()
+            found.unwatched.set()
+            threads[0].join()
         _wait_until_done(found)
         return _judged(found)
 
