@@ -94,8 +94,8 @@ def test_composes_server_has_users_that_can_do_what_they_need_and_no_more(tmp_pa
     [shell, option, script] = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["valkey"]["command"]
     for there, here in {
         "$$": "$",
+        "/tmp/": f"{shlex.quote(str(tmp_path))}/",  # first: the checkout may be there
         "/etc/valkey/": f"{shlex.quote(str(DEPLOY))}/",
-        "/tmp/": f"{shlex.quote(str(tmp_path))}/",
         "exec valkey-server": f"exec {tmp_path}/valkey-server",
         "--bind '*' '-::*'": f"--bind 127.0.0.1 --port {port}",
     }.items():
