@@ -25,6 +25,8 @@ from worker.ops.dev_folder import unusable
 HOST: Final = "127.0.0.1"
 LOG: Final = "valkey.log"
 """The server's own log, beside its data; what it says there at a start and an end would drown the first look."""
+NODE_BYTES: Final = 2048
+"""As in deploy/valkey.conf, which says why."""
 _POLL: Final = 0.05  # seconds
 
 
@@ -48,6 +50,7 @@ def command(data: Path, port: int) -> list[str]:
         "aof-load-truncated": "yes",  # a machine that lost power leaves half a command at the end
         "save": "",
         "maxmemory-policy": "noeviction",
+        "stream-node-max-bytes": str(NODE_BYTES),
         "logfile": LOG,
     }
     return [str(binary), *(word for name, value in options.items() for word in (f"--{name}", value))]
