@@ -136,15 +136,27 @@ class Cluster:
         slot, slots = key_slot(key.encode()), self.slots()
         return slots[max(first for first in slots if first <= slot)]
 
-    def move(self, key: str, target: Node) -> None:
-        """Move the slot of ``key``, with all its keys, while the cluster is in use."""
-        slot, source = key_slot(key.encode()), self.owner(key)
-        self.begin_move(slot, source, target)
-        self.end_move(slot, source, target)
+    def move(self, key: str, refusals: int) -> None:
+        """Move the slot of ``key`` to another node, with all its keys, while the cluster is in use: when it has refused
+        so many scripts for it meanwhile (TRYAGAIN)."""
+        move = self.begin_move(key)
+        until(lambda: self.refusals() >= refusals, "scripts are refused")
+        self.end_move(*move)
 
-    def begin_move(self, slot: int, source: Node, target: Node) -> None:
+    def begin_move(self, key: str) -> tuple[int, Node, Node]:
+        """From then on scripts are refused. The slot, and from where to where it moves."""
+        slot, source = key_slot(key.encode()), self.owner(key)
+        target = next(node for node in self.primaries if node is not source)
+        for each in self.primaries:
+            each.client.config_resetstat()
         target.client.execute_command("CLUSTER SETSLOT", slot, "IMPORTING", source.name)
         source.client.execute_command("CLUSTER SETSLOT", slot, "MIGRATING", target.name)
+        return slot, source, target
+
+    def refusals(self) -> int:
+        """How many commands were answered with TRYAGAIN since a slot began to move."""
+        found = [each.client.info("errorstats").get("errorstat_TRYAGAIN", {}) for each in self.primaries]
+        return sum(int(each.get("count", 0)) for each in found)
 
     def end_move(self, slot: int, source: Node, target: Node) -> None:
         while keys := source.client.execute_command("CLUSTER GETKEYSINSLOT", slot, 100):

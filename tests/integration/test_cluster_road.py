@@ -46,9 +46,7 @@ def test_everything_works_and_a_slot_moves_meanwhile(tmp_path: Path) -> None:
     ):
         with Load(road.url, road.secret, [*TEAMS, "broken"]) as load:
             until(lambda: len(calls_in(calls)) > 60, "work is done", START)
-            key = inbox_of(TEAMS[0])
-            source_node = cluster.owner(key)
-            cluster.move(key, next(node for node in cluster.primaries if node is not source_node))
+            cluster.move(inbox_of(TEAMS[0]), refusals=3)
             moved = time.time()
             until(lambda: TEAMS[0] in {team for team, _ in load.accepted_since(moved)}, "accepted where it moved to")
             until(lambda: len(load.accepted_since(moved)) > 30, "the load goes on", START)

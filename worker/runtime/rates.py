@@ -6,10 +6,14 @@ after its lane has been handed back and nobody else could have taken it from us.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
+import structlog
+
 from worker.core.handlers import HandlerSpec
+from worker.errors import StoreUnavailable
 from worker.runtime.process import Process
 from worker.store.installation import fix_partitions
 from worker.store.keys import PartitionKeys
@@ -19,6 +23,8 @@ from worker.store.rate import Demand, RateStore, Taken, TeamRates, demand, stret
 CLUMP: Final = 0.01
 """Seconds of a rate that may be taken at once where calls are made one after another: the last of them begins later
 than it was granted, and so nearer to those of the next stretch."""
+
+log = structlog.get_logger("handoff.runner")
 
 
 def lane_store(process: Process, spec: HandlerSpec, partition: int) -> LaneStore:
@@ -35,7 +41,7 @@ def lane_store(process: Process, spec: HandlerSpec, partition: int) -> LaneStore
 
 
 class Rates:
-    """The rates of one handler, as one run in one partition sees them. May raise ``StoreUnavailable``."""
+    """The rates of one handler, as one run in one partition sees them. ``take`` may raise ``StoreUnavailable``."""
 
     def __init__(self, process: Process, spec: HandlerSpec, partition: int, *, parallel: bool) -> None:
         self._process = process
@@ -82,19 +88,30 @@ class Rates:
         """Give back what was taken for lanes that somebody else got, or of which conflation left nothing. ``calls`` is
         how many will be made, if it is not one for each job."""
         made = sum(len(lane.jobs) for lane in claim.lanes) if calls is None else calls
-        if self._rate is not None:
-            self._rate.give_back(taken.granted - made, taken, self._partition)
-        if self._teams is not None:
-            for lane in claim.dropped:
-                self._teams.give_back(1, lane, claim.now)
         if made:
             self._grants[claim.token] = taken, claim.now
+        with self._optional():
+            if self._rate is not None:
+                self._rate.give_back(taken.granted - made, taken, self._partition)
+            if self._teams is not None:
+                for lane in claim.dropped:
+                    self._teams.give_back(1, lane, claim.now)
 
     def unmade(self, lanes: Iterable[tuple[int, str]]) -> None:
         """Give back the calls of lanes, each with its token, that were handed back with no call begun."""
-        for token, lane in lanes:
-            taken, at = self._grants[token]
-            if self._rate is not None:
-                self._rate.give_back(1, taken, self._partition)
-            if self._teams is not None:
-                self._teams.give_back(1, lane, at)
+        with self._optional():
+            for token, lane in lanes:
+                taken, at = self._grants[token]
+                if self._rate is not None:
+                    self._rate.give_back(1, taken, self._partition)
+                if self._teams is not None:
+                    self._teams.give_back(1, lane, at)
+
+    @contextmanager
+    def _optional(self) -> Iterator[None]:
+        """Calls that can't be given back are lost, and the rate is kept all the same. A run has lanes in hand by then,
+        and to end it for that would be to repeat what it has done."""
+        try:
+            yield
+        except StoreUnavailable as error:
+            log.warning("calls_not_given_back", handler=self._spec.name, error=str(error))

@@ -170,10 +170,18 @@ class Runner:
         counts = []
         end = time.monotonic() + (SLICE if self._executor.parallel else min(SLICE, INLINE_SLICE))
         over = False
+        failure: StoreUnavailable | None = None
         while True:
-            admission = self._ask()
-            if not over and not self._claim(admission) and not self._active:
-                break
+            if failure is None:
+                try:
+                    admission = self._ask()
+                    if not over and not self._claim(admission) and not self._active:
+                        break
+                except StoreUnavailable as error:
+                    failure, over = error, True
+                    log.warning("claim_failed", handler=self._spec.name, partition=self._partition, error=str(error))
+            if failure is not None and not self._safe():
+                raise failure
             self._next_alone()
             began = time.monotonic()
             self._meanwhile.wait()
@@ -198,6 +206,11 @@ class Runner:
         if leaving():
             raise SystemExit(0)  # as was asked for in the middle of a call
         return counts
+
+    def _safe(self) -> bool:
+        """Whether there are lanes in hand, and their leases hold. Their calls are not cut off because the state server,
+        or the one of several that has the rates, does not answer who asks for more: they may well be written down."""
+        return bool(self._active) and time.monotonic() < min(lane.until for lane in self._active)
 
     def _next_alone(self) -> None:
         """Start the next job that has to be tried with no other of its handler beside it, if it is its turn."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Any, Final
 import redis
 
 from worker.errors import LeaseLost
-from worker.store.client import unavailable_as_error
+from worker.store.client import COMMAND_TIMEOUT, unavailable_as_error
 
 NAMES: Final = (
     "acquire",
@@ -65,6 +66,12 @@ class Code(IntEnum):
     BUSY = 0  # acquire: another sequencer has the lease
 
 
+PATIENT: Final = frozenset({"settle"})
+"""Asked again while a cluster moves the slot of their keys to another node, and refuses all scripts for it (TRYAGAIN):
+what has been done would be done once more if it were not written. Whatever else is refused can be done later."""
+
+TRY_EVERY: Final = 0.02  # seconds between two tries, for no longer than an answer may take
+
 INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
 FRAGMENTS: Final = ("grants", "missed", "users")
 """Files that are no scripts, but parts of some."""
@@ -92,12 +99,22 @@ class Scripts:
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """The script's answer. Raises ``StoreUnavailable`` when the server can't run it now."""
+        end = time.monotonic() + (COMMAND_TIMEOUT if name in PATIENT else 0)
         with unavailable_as_error():
-            try:
-                return self._client.evalsha(self._digests[name], len(keys), *keys, *args)
-            except redis.exceptions.NoScriptError:
-                # Whole, to the server that lacks it: that also loads it there. A cluster has many, and one may be new.
-                return self._client.eval(self._texts[name], len(keys), *keys, *args)
+            while True:
+                try:
+                    return self._run(name, keys, args)
+                except redis.exceptions.TryAgainError:
+                    if time.monotonic() >= end:
+                        raise
+                time.sleep(TRY_EVERY)
+
+    def _run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
+        try:
+            return self._client.evalsha(self._digests[name], len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            # Whole, to the server that lacks it: that also loads it there. A cluster has many, and one may be new.
+            return self._client.eval(self._texts[name], len(keys), *keys, *args)
 
 
 def owned(code: int, what: str) -> Code:
