@@ -70,7 +70,7 @@ def _inherited() -> socket.socket | None:
             return handed
         handed.detach()
     except OSError:
-        pass
+        pass  # no socket at all: what is said below is all there is to say of it
     raise ConfigurationError("LISTEN_FDS", "what was handed over is no listening TCP socket", "ListenStream=host:port")
 
 

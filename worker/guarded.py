@@ -180,7 +180,7 @@ async def bounded(answer: httpx.Response, most: int = MOST, patience: float = PA
                 if len(body) >= most:
                     break
     except (TimeoutError, httpx.TransportError):
-        pass
+        pass  # the status is there, and is the answer; of the body there is what came
     headers = [(name, value) for name, value in answer.headers.multi_items() if name.lower() not in _OF_THE_BODY]
     return httpx.Response(answer.status_code, headers=headers, content=bytes(body), request=answer.request)
 

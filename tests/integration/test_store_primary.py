@@ -48,7 +48,11 @@ def port_of(info: Any) -> int:
     return int(info["tcp_port"])
 
 
-def test_the_next_command_goes_to_whom_sentinels_name(ports: list[int]) -> None:
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "handoff.sentinels"]
+
+
+def test_the_next_command_goes_to_whom_sentinels_name(ports: list[int], caplog: pytest.LogCaptureFixture) -> None:
     named = Named(ports[0])
     sentinels = Sentinel([])
     with mock.patch.object(sentinels, "discover_master", named.ask):
@@ -60,11 +64,15 @@ def test_the_next_command_goes_to_whom_sentinels_name(ports: list[int]) -> None:
         client.connection_pool.release(in_hand)
         assert {port_of(client.info("server")) for _ in range(3)} == {ports[1]}
         named.port = None
-        assert port_of(client.info("server")) == ports[1]
+        assert {port_of(client.info("server")) for _ in range(3)} == {ports[1]}
+        assert said(caplog) == ["sentinels_silent"]
+        named.port = ports[0]
+        assert port_of(client.info("server")) == ports[0]
+        assert said(caplog) == ["sentinels_silent", "sentinels_answer_again"]
         client.close()
 
 
-def test_it_is_the_same_in_an_event_loop(ports: list[int]) -> None:
+def test_it_is_the_same_in_an_event_loop(ports: list[int], caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         named = Named(ports[0])
         sentinels = AsyncSentinel([])
@@ -79,7 +87,12 @@ def test_it_is_the_same_in_an_event_loop(ports: list[int]) -> None:
             await pool.release(in_hand)
             assert {port_of(await client.info("server")) for _ in range(3)} == {ports[1]}
             named.port = None
-            assert {port_of(await client.info("server")) for _ in range(3)} == {ports[1]}
+            while not said(caplog):
+                assert port_of(await client.info("server")) == ports[1]
+            named.port = ports[0]
+            while port_of(await client.info("server")) != ports[0]:
+                pass
+            assert said(caplog) == ["sentinels_silent", "sentinels_answer_again"]
             await client.aclose()
 
     asyncio.run(main())

@@ -53,7 +53,7 @@ def _backoff(text: str) -> Backoff:
         if slash:
             return Backoff(seconds(base), seconds(cap))
     except ValueError:
-        pass
+        pass  # of two durations that are none, the form of the whole is said, as where there is one only
     raise ValueError("must be base/cap, two durations, for instance 1s/300s")
 
 

@@ -52,7 +52,7 @@ def connect(settings: Settings, *, timeout: float = COMMAND_TIMEOUT) -> redis.Re
             sentinels = Sentinel(
                 _pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": options["retry"]}
             )
-            pool = PrimaryPool(address.service, sentinels, **_server_options(address), **options)  # type: ignore[no-untyped-call]
+            pool = PrimaryPool(address.service, sentinels, **_server_options(address), **options)
             return _reading(redis.Redis.from_pool(pool))
         return _reading(redis.Redis.from_url(address.server_url, **options))
     except ValueError as error:
@@ -85,7 +85,7 @@ def pool_async(address: Address, *, connections: int, host: Host | None = None) 
     try:
         if address.kind is Kind.SENTINEL:
             sentinels = AsyncSentinel(_pairs(address), sentinel_kwargs=_sentinel_options(address) | {"retry": retry})
-            return AsyncPrimaryPool(address.service, sentinels, **_server_options(address), **options)  # type: ignore[no-untyped-call]
+            return AsyncPrimaryPool(address.service, sentinels, **_server_options(address), **options)
         url = address.server_url if host is None else address.url_of(host)
         return redis.asyncio.BlockingConnectionPool.from_url(url, timeout=None, **options)
     except ValueError as error:

@@ -11,6 +11,7 @@ called itself a primary for eight seconds more (sentinel.c, SENTINEL_PUBLISH_PER
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Any, Final
 
@@ -21,11 +22,32 @@ from redis.sentinel import SentinelConnectionPool
 LOOK_EVERY: Final = 0.5  # seconds; a small question to one Sentinel
 BLIND: Final = 5.0  # seconds; Sentinels that are away must not slow down work that needs none
 
+log = logging.getLogger("handoff.sentinels")  # the command line sets up no logging, and has its output to itself
+
+
+class Sight:
+    """Says once that no Sentinel names a primary, and once that one does again: work goes on meanwhile, but nobody
+    would see a fail-over."""
+
+    def __init__(self) -> None:
+        self._lost = False
+
+    def note(self, *, lost: bool) -> None:
+        if lost and not self._lost:
+            log.warning("sentinels_silent")
+        elif self._lost and not lost:
+            log.warning("sentinels_answer_again")
+        self._lost = lost
+
 
 class PrimaryPool(SentinelConnectionPool):
     """For any threads. Whoever takes a connection when it is time to look waits for the answer."""
 
     _look_at = 0.0  # monotonic seconds
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._sight = Sight()
 
     def get_connection(self, *_args: Any, **_options: Any) -> Any:
         if time.monotonic() >= self._look_at:
@@ -45,7 +67,9 @@ class PrimaryPool(SentinelConnectionPool):
         try:
             self.get_master_address()  # type: ignore[no-untyped-call]  # the pool remembers it
         except (redis.exceptions.RedisError, OSError):
+            self._sight.note(lost=True)
             return
+        self._sight.note(lost=False)
         self._look_at = time.monotonic() + LOOK_EVERY
 
 
@@ -56,6 +80,10 @@ class AsyncPrimaryPool(AsyncSentinelConnectionPool):
     _look_at = 0.0  # of the loop's clock
     _looking: asyncio.Task[None] | None = None
     _named: tuple[str, int] | None = None  # what a Sentinel said last
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._sight = Sight()
 
     async def get_connection(self, *_args: Any, **_options: Any) -> Any:
         if self._looking is None and asyncio.get_running_loop().time() >= self._look_at:
@@ -76,8 +104,9 @@ class AsyncPrimaryPool(AsyncSentinelConnectionPool):
         try:
             self._named = await self.sentinel_manager.discover_master(self.service_name)
             wait = LOOK_EVERY
+            self._sight.note(lost=False)
         except (redis.exceptions.RedisError, OSError):
-            pass
+            self._sight.note(lost=True)
         finally:
             self._looking = None
             self._look_at = asyncio.get_running_loop().time() + wait
