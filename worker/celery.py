@@ -11,12 +11,20 @@ import sys
 from typing import Any
 
 from celery import Celery
-from celery.signals import celeryd_init, setup_logging, worker_process_shutdown, worker_shutdown, worker_shutting_down
+from celery.signals import (
+    celeryd_init,
+    setup_logging,
+    worker_before_create_process,
+    worker_process_shutdown,
+    worker_shutdown,
+    worker_shutting_down,
+)
 
+from worker import lean  # noqa: F401 - before anything imports structlog
 from worker.errors import ConfigurationError, StoreUnavailable
 from worker.ops import logs
 from worker.ops.strays import strays
-from worker.runtime import process, shutdown, transport
+from worker.runtime import allocator, process, shutdown, transport
 from worker.runtime.config import celery_config
 from worker.runtime.registry import load_handlers
 from worker.runtime.sweeper import SweeperStep
@@ -28,6 +36,7 @@ from worker.store.installation import announce_handlers, fix_partitions
 
 
 def _create() -> Celery:
+    allocator.be_frugal()
     settings = load_settings()
     registry = load_handlers(settings)
     transport.install()
@@ -47,6 +56,9 @@ def _stop(error: ConfigurationError) -> SystemExit:
 @setup_logging.connect  # type: ignore[untyped-decorator]
 def _configure_logging(**_: Any) -> None:
     logs.configure(load_settings())
+
+
+worker_before_create_process.connect(allocator.keep_shared)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]

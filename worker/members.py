@@ -18,10 +18,9 @@ from typing import Final, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import httpx
-from pydantic import Field
 
 from worker.errors import ConfigurationError
-from worker.handler_settings import HandlerSettings, Pairs, SecretList
+from worker.member_settings import Options
 from worker.outgoing import answer_of, client
 
 REFRESH_UNKNOWN: Final = 60.0  # seconds between two questions because of ids that are not known
@@ -34,22 +33,6 @@ class Member(NamedTuple):
     id: str
     email: str
     name: str | None = None
-
-
-class Options(HandlerSettings, env_prefix="HANDOFF_"):
-    """Settings that all handlers share which have to know members."""
-
-    members: Pairs = Field(
-        default_factory=dict,
-        description="`member id=e-mail` pairs, comma-separated: who is who elsewhere. Goes before what Inbox says.",
-    )
-    inbox_token: SecretList = Field(
-        default_factory=list,
-        description="API token of Inbox, which may list the team's members; comma-separated for several teams.",
-    )
-    inbox_url: str = Field(
-        "https://inboxapp.com/api/v1", pattern="^https?://[^/]", description="Where Inbox's API v1 is."
-    )
 
 
 class Members:

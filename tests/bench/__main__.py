@@ -23,6 +23,7 @@ from tests.bench.sections.fairness import fairness
 from tests.bench.sections.http import front_door, whole_road
 from tests.bench.sections.latency import idle_latency
 from tests.bench.sections.memory import memory
+from tests.bench.sections.processes import process_memory
 from tests.bench.workload import Workload
 
 SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
@@ -30,6 +31,7 @@ SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "whole-road": lambda workload, posts: whole_road(workload),
     "latency": lambda workload, posts: idle_latency(workload.seed, posts),
     "memory": lambda workload, posts: memory(workload),
+    "process-memory": lambda workload, posts: process_memory(workload),
     "conflation": lambda workload, posts: conflation(workload.seed),
     "fairness": lambda workload, posts: fairness(),
     "durability": lambda workload, posts: durability(workload),

@@ -20,6 +20,7 @@ import redis
 
 from tests import servers
 from tests.bench.checker import Verdict
+from tests.bench.names import LIST
 from tests.bench.usage import usage_of
 from tests.bench.workload import Workload
 from tests.processes import Process, until
@@ -27,8 +28,6 @@ from tests.processes import Process, until
 DEADLINE: Final = 180.0  # seconds a run may take; then it is reported as it is
 LEAST_PAUSE: Final = 0.004  # seconds between two looks
 MOST_SHARE: Final = 0.05  # of the time so far, for the next pause: were the end to come at once, that is the error
-LIST: Final = "bench:handled:"
-"""Every handler appends an event's number to the list of this name and its team."""
 
 _COUNT: Final = "local n = 0 for _, k in ipairs(KEYS) do n = n + redis.call('LLEN', k) end return n"
 

@@ -6,7 +6,7 @@ import os
 
 import redis
 
-from tests.bench.arena import LIST
+from tests.bench.names import LIST
 from worker import Context, Event, handler
 
 _clients: dict[int, redis.Redis] = {}

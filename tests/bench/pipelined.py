@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import hiredis
 
-from tests.bench.arena import LIST
+from tests.bench.names import LIST
 from worker import Context, Event, handler
 
 _pipes: dict[int, asyncio.Task[Pipe]] = {}

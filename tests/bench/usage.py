@@ -21,7 +21,7 @@ class Usage:
 def usage_of(pids: Iterable[int]) -> Usage:
     """Of these processes and everything below them, together. One that has ended counts nothing."""
     cpu, rss = 0.0, 0
-    for pid in _with_children(pids):
+    for pid in with_children(pids):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             status = Path(f"/proc/{pid}/status").read_text()
@@ -32,7 +32,26 @@ def usage_of(pids: Iterable[int]) -> Usage:
     return Usage(cpu, rss)
 
 
-def _with_children(pids: Iterable[int]) -> Iterable[int]:
+@dataclass(frozen=True)
+class Resident:
+    """Bytes of one process in memory: all of it, its share of what several have, what it has alone; the most of all."""
+
+    rss: int
+    pss: int
+    uss: int
+    peak: int
+
+
+def resident(pid: int) -> Resident:
+    """Raises ``OSError`` where the process has ended, or Linux does not say (before 4.14)."""
+    lines = f"{Path(f'/proc/{pid}/smaps_rollup').read_text()}{Path(f'/proc/{pid}/status').read_text()}".splitlines()
+    sizes = {line.partition(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith(" kB")}
+    return Resident(
+        sizes["Rss"], sizes["Pss"], sizes["Private_Clean"] + sizes["Private_Dirty"], max(sizes["VmHWM"], sizes["Rss"])
+    )
+
+
+def with_children(pids: Iterable[int]) -> Iterable[int]:
     for pid in pids:
         yield pid
         for task in Path(f"/proc/{pid}/task").glob("*/children"):
@@ -40,4 +59,4 @@ def _with_children(pids: Iterable[int]) -> Iterable[int]:
                 children = [int(child) for child in task.read_text().split()]
             except OSError:
                 continue
-            yield from _with_children(children)
+            yield from with_children(children)

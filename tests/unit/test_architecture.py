@@ -14,6 +14,7 @@ OURS = ("worker", "ingress")
 # The longest rule that a module's name begins with is the one for it. "=" in front: that module itself, and no other.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.errors": (),
+    "worker.lean": (),
     "worker.tls": ("worker.errors",),
     "worker.from_files": ("worker.errors",),
     "worker.address": (),
@@ -47,7 +48,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker.handler_settings": ("worker.settings", "worker.errors", "worker.from_files"),
     "worker.outgoing": (),
     "worker.guarded": ("=worker.outgoing",),
-    "worker.members": ("worker.handler_settings", "worker.outgoing", "worker.errors"),
+    "worker.member_settings": ("worker.handler_settings",),
+    "worker.members": ("=worker.member_settings", "worker.outgoing", "worker.errors"),
     "worker.quiet_hours": (),
     "worker.wording": ("=worker",),
     "worker.messengers": ("worker.wording", "worker.errors"),
@@ -62,6 +64,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "=worker.outgoing",
         "=worker.handler_settings",
         "=worker.members",
+        "=worker.member_settings",
         "=worker.databases",
         "=worker.messengers",
         "=worker.owner_tables",
@@ -84,6 +87,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "worker.store",
         "worker.core",
         "worker.address",
+        "worker.lean",
     ),
     "ingress.__main__": ("ingress", "worker.ops.logs", "worker.settings", "worker.errors"),
 }

@@ -37,8 +37,8 @@ from pydantic_settings import NoDecode
 from worker import AssigneeChange, BatchContext, Retry, handler
 from worker.errors import ConfigurationError
 from worker.handler_settings import HandlerSettings, Pairs
+from worker.member_settings import Options as Directory
 from worker.members import Member, Members
-from worker.members import Options as Directory
 from worker.messengers import Messenger, scheme_of, urls_in
 from worker.quiet_hours import QuietHours, zone_of
 from worker.wording import FIELDS, Template, fields_of, one_line

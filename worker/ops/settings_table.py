@@ -15,7 +15,7 @@ from worker.errors import ConfigurationError
 from worker.handlers import LOG, SHIPPED
 from worker.settings import DEFAULT_PARTITIONS, Duration, Settings
 
-_SHARED: Final = {"members": "worker.members"}
+_SHARED: Final = {"members": "worker.member_settings"}
 _DURATION_VALIDATOR: Final = get_args(Duration)[1]
 _NONE: Final = "none"
 _REQUIRED: Final = "required"

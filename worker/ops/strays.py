@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings
 
 from worker.from_files import SUFFIX
 from worker.handlers import SHIPPED, configured
-from worker.members import Options as MemberOptions
+from worker.member_settings import Options as MemberOptions
 from worker.ops.settings_table import rows
 from worker.settings import Settings
 

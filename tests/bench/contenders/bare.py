@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tests import processes
-from tests.bench.arena import LIST, Arena
+from tests.bench.arena import Arena
 from tests.bench.checker import Verdict, check
 from tests.bench.contenders import bare_process
 from tests.bench.contenders.handoff import HIDDEN, ROOT
+from tests.bench.names import LIST
 from tests.processes import Process
 
 

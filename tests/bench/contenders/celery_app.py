@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 from celery import Celery, Task
 
-from tests.bench.arena import LIST
+from tests.bench.names import LIST
 from worker.doorbell import transport_options
 from worker.settings import Settings
 

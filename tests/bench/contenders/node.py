@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from tests import processes
-from tests.bench.arena import LIST, Arena
+from tests.bench.arena import Arena
 from tests.bench.checker import Verdict, check
+from tests.bench.names import LIST
 from tests.processes import Process
 
 SCRIPTS: Final = Path(__file__).parents[1] / "node"
