@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,12 +59,17 @@ class NotedBells:
     """Rings nothing, remembers everything: (handler or "", partition, delay)."""
 
     rung: list[tuple[str, int, float]] = field(default_factory=list)
+    carried: None = None
 
     def sequencer(self, partition: int, *, delay: float = 0.0) -> None:
         self.rung.append(("", partition, delay))
 
     def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None:
         self.rung.append((handler, partition, delay))
+
+    def runners(self, handlers: Iterable[HandlerSpec], partition: int) -> None:
+        for spec in handlers:
+            self.runner(spec.name, spec.queue, partition)
 
 
 def process_of(partition: Partition, *specs: HandlerSpec) -> tuple[Process, NotedBells]:

@@ -199,7 +199,7 @@ def steady(bench: Bench, **more: Any) -> Iterator[None]:
         for name, value in {**STEADY, **more}.items():
             stack.enter_context(mock.patch(name, value))
         stack.enter_context(mock.patch.object(calling, "sink", note))
-        stack.enter_context(mock.patch.object(Doorbell, "_ring"))  # there is nobody who would answer
+        stack.enter_context(mock.patch.object(Doorbell, "ring"))  # there is nobody who would answer
         yield
 
 

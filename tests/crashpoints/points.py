@@ -73,7 +73,9 @@ SWEEPER: Final = (
 BELLS: Final = (
     Wrapped("bell.sequencer", "worker.runtime.process:Bells.sequencer"),
     Wrapped("bell.runner", "worker.runtime.process:Bells.runner"),
-    Wrapped("bell.ring", "worker.doorbell:Doorbell._ring"),
+    Wrapped("bell.runners", "worker.runtime.process:Bells.runners"),
+    Wrapped("bell.ring", "worker.doorbell:Doorbell.ring"),
+    Wrapped("bell.push", "worker.doorbell:Doorbell._push"),
 )
 
 COMMANDS: Final = (

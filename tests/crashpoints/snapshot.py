@@ -33,7 +33,8 @@ READ: Final = {
 
 def snapshot(client: redis.Redis, prefix: str) -> dict[str, Any]:
     """Key, without the prefix -> what it holds. ``client`` is nobody's of the product, and answers in bytes."""
-    names = sorted(name for name in client.scan_iter(match=f"{prefix}:*", count=10_000))
+    bells = f"{prefix}:broker:".encode()  # may be lost or doubled
+    names = sorted(name for name in client.scan_iter(match=f"{prefix}:*", count=10_000) if not name.startswith(bells))
     pipe: Any = client.pipeline(transaction=True)
     pipe.time()
     for name in names:

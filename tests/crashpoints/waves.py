@@ -21,7 +21,7 @@ def _both(*names: str) -> list[str]:
 
 SHORT: Final = (
     *_of("plain", "script.acquire.unread", "script.read.after", "sequencer.plan.after", "script.commit.torn"),
-    *_of("plain", "script.commit.unread", "bell.runner.before", "script.release.unread"),
+    *_of("plain", "script.commit.unread", "script.release.unread"),
     *_of("plain", "script.claim.unread", "runner.call.after", "script.settle.torn", "script.settle.unread"),
     *_of("coroutine", "side_run.run.before", "runner.call.after"),
     *_of("batch", "script.fill.unread"),
@@ -29,17 +29,17 @@ SHORT: Final = (
     *_of("retrying", "script.settle.before"),
     *_of("burying", "script.settle.after"),
     *_of("rated", "script.take.unread"),
-    *_of("slow", "script.renew.unread"),
+    *_of("slow", "script.renew.unread", "bell.runner.before"),  # its time slice is over, and it has to ring again
     *_of("threads", "lingering.look.before"),
 )
 """For `make test`: one of each step, in every kind of handler."""
 
 LONG: Final = (
     *_of("plain", *of_scripts("acquire", "read", "commit", "release", "claim", "settle", "trim")),
-    *_of("plain", *_both(*(row.name for row in SEQUENCER), "bell.runner", "bell.ring")),
+    *_of("plain", *_both(*(row.name for row in SEQUENCER))),
     *_of("plain", *_both("runner.ask", "runner.controls", "runner.claim", "runner.bodies", "runner.begin")),
     *_of("plain", *_both("runner.call", "runner.settle", "runner.tell", "runner.end")),
-    *_of("slow", *of_scripts("renew"), *_both("keeper.renew")),
+    *_of("slow", *of_scripts("renew"), *_both("keeper.renew", "bell.runner", "bell.ring", "bell.push")),
     *_of("coroutine", *_both("side_run.start", "side_run.run", "runner.call", "runner.settle")),
     *_of("threads", *_both("lingering.look", "runner.call")),
     *_of("batch", *of_scripts("fill"), *_both("runner.call", "runner.settle")),

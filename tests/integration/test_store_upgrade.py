@@ -40,7 +40,7 @@ class OldScripts(Scripts):
                 del keys[1]
                 ours = self._tokens.get(args[0], args[0])
                 self._tokens[args[5]] = self._tokens[args[0]]
-                args = [ours, *args[1:4], *_commands(args[6:])]
+                args = [ours, *args[1:4], *_commands(args[7:])]
             case "claim":
                 keys.insert(4, self._state)
                 ours = args.pop()

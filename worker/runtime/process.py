@@ -10,7 +10,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,8 +18,9 @@ import redis
 import structlog
 
 from worker.core.handlers import HandlerSpec, Registry
-from worker.doorbell import Doorbell
+from worker.doorbell import Carried, Doorbell, carried, runner_bell, sequencer_bell
 from worker.errors import BrokerUnavailable
+from worker.messages import Bell
 from worker.runtime.calls import ActiveLane
 from worker.runtime.gate import Gate
 from worker.runtime.keeper import Keeper
@@ -34,24 +35,35 @@ from worker.store.scripts import Scripts
 
 log = structlog.get_logger("handoff.worker")
 
-Ring = Callable[[Doorbell], None]
-
 
 @dataclass(slots=True)
 class Bells:
-    """Rings from any thread of the process, and never raises: a bell that is lost is rung again by the sweeper."""
+    """Rings from any thread of the process, and never raises: a bell that is lost is rung again by the sweeper.
+
+    ``carried`` are those that need not be rung: None where the broker is another server than the state's.
+    """
 
     settings: Settings
+    carried: Carried | None = None
     _local: threading.local = field(default_factory=threading.local)
     _until: dict[tuple[str, int], float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.carried = carried(self.settings)
+
     def sequencer(self, partition: int, *, delay: float = 0.0) -> None:
         if self._worth("", partition, delay):
-            self._ring(lambda bell: bell.ring_sequencer(partition, delay=delay))
+            self._ring([sequencer_bell(partition, delay)])
 
     def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None:
         if self._worth(handler, partition, delay):
-            self._ring(lambda bell: bell.ring_runner(handler, queue, partition, delay=delay))
+            self._ring([runner_bell(handler, queue, partition, delay)])
+
+    def runners(self, handlers: Iterable[HandlerSpec], partition: int) -> None:
+        """All of them at once."""
+        bells = [runner_bell(spec.name, spec.queue, partition) for spec in handlers]
+        if bells:
+            self._ring(bells)
 
     def _worth(self, handler: str, partition: int, delay: float) -> bool:
         """A delayed bell is not worth ringing while an earlier one of the same kind has yet to sound."""
@@ -63,12 +75,12 @@ class Bells:
         self._until[handler, partition] = now + delay
         return True
 
-    def _ring(self, ring: Ring) -> None:
+    def _ring(self, bells: Sequence[Bell]) -> None:
         bell: Doorbell | None = getattr(self._local, "bell", None)
         if bell is None:
             bell = self._local.bell = Doorbell(self.settings)
         try:
-            ring(bell)
+            bell.ring(bells)
         except BrokerUnavailable as error:
             log.warning("bell_lost", error=str(error))
 

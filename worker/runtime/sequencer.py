@@ -19,6 +19,7 @@ from worker.core.dispatch import Route
 from worker.core.envelope import Unreadable
 from worker.core.lateness import GapWait
 from worker.core.sequencing import INTERNAL_ERROR, Delivery, Plan, Policy, plan
+from worker.doorbell import Carried, runner_bell
 from worker.errors import LeaseLost, StoreError, StoreUnavailable
 from worker.runtime.process import Process
 from worker.runtime.registry import router
@@ -26,9 +27,10 @@ from worker.runtime.sweeper import PERIOD
 from worker.settings import Settings
 from worker.store.archive import Archive
 from worker.store.batch import Batch
+from worker.store.client import RIGHTS, lacks_right
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Code
-from worker.store.sequence import Lease, SequenceStore
+from worker.store.sequence import Committed, Lease, SequenceStore
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
 FIRST_BATCH: Final = 32
@@ -142,9 +144,17 @@ class Sequencer:
         self._write(lease, batch, self._plan(lease, batch))
 
     def _write(self, lease: Lease, batch: Batch, decided: Plan) -> None:
-        committed = self._store.commit(lease, batch, decided, self._route, self._quarantine_max)
-        for handler in committed.bells:
-            self._process.bells.runner(handler, self._process.registry[handler].queue, self._partition)
+        bells = self._process.bells
+        try:
+            committed = self._commit(lease, batch, decided, bells.carried)
+        except StoreUnavailable as error:
+            # The script has one more key then. Where rights were given out before that, it is refused as a whole.
+            if bells.carried is None or not lacks_right(error.__cause__):
+                raise
+            committed = self._commit(lease, batch, decided, None)
+            bells.carried = None
+            log.warning("bells_not_carried", why=RIGHTS)
+        bells.runners([self._process.registry[handler] for handler in committed.bells], self._partition)
         if self._archive is not None and decided.released:
             self._archive.trim(batch.now)
         for item in decided.quarantined:
@@ -154,6 +164,15 @@ class Sequencer:
                 cause = delivery.content.__cause__
                 if cause is not None:
                     self._log_fault(INTERNAL_ERROR, cause, entry=delivery.entry)
+
+    def _commit(self, lease: Lease, batch: Batch, decided: Plan, carried: Carried | None) -> Committed:
+        def push(handler: str) -> tuple[str, bytes]:
+            assert carried is not None
+            return carried.pushed(runner_bell(handler, self._process.registry[handler].queue, self._partition))
+
+        return self._store.commit(
+            lease, batch, decided, self._route, self._quarantine_max, push=None if carried is None else push
+        )
 
     def _log_fault(self, event: str, error: BaseException, **context: object) -> None:
         """With the way through the code, and without the error's text, which may quote what was delivered."""

@@ -10,7 +10,7 @@ state after.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -78,6 +78,10 @@ class Committed:
     """What a commit did: ``bells`` are the handlers whose runner the caller has to ring."""
 
     bells: list[str]
+
+
+Push = Callable[[str], tuple[str, bytes]]
+"""Of a handler, the key of the list that a bell for its runner is pushed to, on this server, and the message."""
 
 
 class SequenceStore:
@@ -166,10 +170,13 @@ class SequenceStore:
             self._add_held(state, [team for team, wait in zip(teams, waits, strict=True) if wait is not None])
         return state
 
-    def commit(self, lease: Lease, batch: Batch, plan: Plan, route: Route, quarantine_max: int) -> Committed:
+    def commit(
+        self, lease: Lease, batch: Batch, plan: Plan, route: Route, quarantine_max: int, *, push: Push | None = None
+    ) -> Committed:
         """Write ``plan``, jobs for the handlers that ``route`` names, and the new cursor; renews the lease.
 
-        Raises ``LeaseLost``: then nothing was written, and the lease must not be used again.
+        With ``push`` their bells are rung in the same script, and none is left for the caller to ring. Raises
+        ``LeaseLost``: then nothing was written, and the lease must not be used again.
         """
         entries = [delivery[0] for delivery in batch.deliveries]
         cursor = entries[-1] if entries else lease.cursor
@@ -189,18 +196,20 @@ class SequenceStore:
         writes.add("HSET", self._keys.state, ["cursor", cursor, "lateness", encode_lateness(lease.lateness)])
 
         keys, token = self._keys, new_token()
-        answer = self._scripts.run(
-            "commit",
-            [keys.lease, keys.inbox, *(keys.runner_bell(handler) for handler in bells), *writes.keys],
-            [
-                *(lease.token, LEASE_MS, BELL_LIFE_MS, len(bells), entries[-1] if entries else "", token),
-                *writes.words(len(bells) + 2),
-            ],
-        )
+        pushed = [] if push is None else [push(handler) for handler in bells]
+        touched = [
+            keys.lease,
+            keys.inbox,
+            *(keys.runner_bell(handler) for handler in bells),
+            *(key for key, _ in pushed),
+        ]
+        words: list[Word] = [lease.token, LEASE_MS, BELL_LIFE_MS, len(bells), entries[-1] if entries else "", token]
+        words += (len(pushed), *(message for _, message in pushed))
+        answer = self._scripts.run("commit", [*touched, *writes.keys], words + writes.words(len(touched)))
         owned(answer[0], f"partition {keys.partition}")
         lease.token = token
         lease.cursor = cursor
-        return Committed([handler for handler, ring in zip(bells, answer[1:], strict=True) if ring])
+        return Committed([handler for handler, ring in zip(bells, answer[1:], strict=True) if ring and not pushed])
 
     def release(self, lease: Lease, *, hand_on: bool) -> tuple[Code, int | None]:
         """Let go, unless there is more to read (``MORE``: the lease is still held).

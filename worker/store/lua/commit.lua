@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
 -- Write a sequencer's plan, all of it or nothing, if the lease is still its own.
 --
--- KEYS  1 lease   2 inbox   3 .. B+2 the bells of the runners that got jobs   then every key that the commands write
+-- KEYS  1 lease   2 inbox   3 .. B+2 the bells of the runners that got jobs   then C lists that bells are pushed to
+--       then every key that the commands write
 -- ARGV  1 token   2 lease ms   3 bell ms   4 B   5 the last entry that was read ('' if none)   6 the next token
+--       7 C: B where the broker is this server, else 0   8 .. C+7 the messages
 --       then the commands, each: number of words that follow, command, index of its key in KEYS, arguments
--- Returns  {1, bells...}   OK; for each bell 1 if it is for the caller to ring, 0 if one is on its way already
+-- Returns  {1, bells...}   OK; for each bell 1 if it is for the caller to ring (where none is pushed), 0 if one is on
+--                          its way already
 --          {-1}            LEASE_LOST: nothing was written
 --
 -- A plan builds on what its owner has read and written. A server that took the place of another may lack the last of
@@ -18,8 +21,8 @@ end
 if ARGV[5] ~= '' and #redis.call('XRANGE', KEYS[2], ARGV[5], ARGV[5]) == 0 then
   return {-1}
 end
-local bells = tonumber(ARGV[4])
-local at, last = 7, #ARGV
+local bells, pushed = tonumber(ARGV[4]), tonumber(ARGV[7])
+local at, last = 8 + pushed, #ARGV
 while at <= last do
   local words = tonumber(ARGV[at])
   redis.call(ARGV[at + 1], KEYS[tonumber(ARGV[at + 2])], unpack(ARGV, at + 3, at + words))
@@ -28,6 +31,10 @@ end
 redis.call('SET', KEYS[1], ARGV[6], 'PX', ARGV[2]) -- last: after an error the owner goes on with the token it has
 local result = {1}
 for bell = 1, bells do
-  result[bell + 1] = redis.call('SET', KEYS[bell + 2], 1, 'NX', 'PX', ARGV[3]) and 1 or 0
+  local new = redis.call('SET', KEYS[bell + 2], 1, 'NX', 'PX', ARGV[3])
+  if new and pushed > 0 then
+    redis.pcall('LPUSH', KEYS[bells + bell + 2], ARGV[bell + 7]) -- a lost bell is no reason to say that all this failed
+  end
+  result[bell + 1] = new and 1 or 0
 end
 return result
