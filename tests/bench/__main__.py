@@ -17,6 +17,7 @@ from tests.bench import report
 from tests.bench.arena import Contender, Run, measure
 from tests.bench.contenders import CONTENDERS
 from tests.bench.sections import Section
+from tests.bench.sections.capacity import capacity
 from tests.bench.sections.conflation import conflation
 from tests.bench.sections.durability import durability
 from tests.bench.sections.fairness import fairness
@@ -24,6 +25,7 @@ from tests.bench.sections.http import front_door, whole_road
 from tests.bench.sections.latency import idle_latency
 from tests.bench.sections.memory import memory
 from tests.bench.sections.processes import process_memory
+from tests.bench.sections.scale import scale
 from tests.bench.workload import Workload
 
 SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
@@ -35,6 +37,8 @@ SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "conflation": lambda workload, posts: conflation(workload.seed),
     "fairness": lambda workload, posts: fairness(),
     "durability": lambda workload, posts: durability(workload),
+    "scale": lambda workload, posts: scale(workload),
+    "capacity": lambda workload, posts: capacity(workload),
 }
 NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
 
@@ -47,8 +51,16 @@ NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
 @click.option("--posts", default=300, show_default=True, type=click.IntRange(3), help="Posts that latency is taken of.")
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Only this; may be given again.")
 @click.option("--seed", default=1, show_default=True, help="What the work is made from.")
+@click.option(
+    "--most", default=1_000_000, show_default=True, type=click.IntRange(1000), help="Most teams and events that wait."
+)
 @click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here, too.")
-def main(events: int, rounds: int, posts: int, only: tuple[str, ...], seed: int, file: Path | None) -> None:
+@click.option(
+    "--out", default="bench", show_default=True, type=click.Path(file_okay=False, path_type=Path), help="For pictures."
+)
+def main(
+    events: int, rounds: int, posts: int, only: tuple[str, ...], seed: int, most: int, file: Path | None, out: Path
+) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     progress = Console(stderr=True)
     console.print(f"seed {seed}, {events} events, {rounds} rounds", highlight=False)
@@ -58,13 +70,14 @@ def main(events: int, rounds: int, posts: int, only: tuple[str, ...], seed: int,
     if chosen:
         report.show(console, chosen, runs, absent)
     sections: list[Section] = []
-    for name, section in SECTIONS.items():
+    for name, section in (SECTIONS | {"scale": lambda workload, posts: scale(workload, most)}).items():
         if not only or name in only:
             progress.print(name, highlight=False)
             sections.append(section(workload, posts))
             report.show_section(console, sections[-1])
-    if file is not None:
-        report.write(file, {"seed": seed, "events": events, "rounds": rounds, "posts": posts}, runs, sections)
+    figures = report.document({"seed": seed, "events": events, "rounds": rounds, "posts": posts}, runs, sections)
+    for written in report.write(out, figures, *([file] if file else [])):
+        console.print(f"written: {written}", highlight=False)
     if any(run.contender.startswith("handoff") and not _right(run) for run in runs):
         console.print("Handoff did not do its work as it should: see the last column.")
         sys.exit(1)

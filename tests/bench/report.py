@@ -14,6 +14,7 @@ from rich.table import Table
 
 from tests.bench.arena import Contender, Run
 from tests.bench.contenders import YARDSTICK
+from tests.bench.pictures import draw
 from tests.bench.sections import Section
 
 MEBI = 1024 * 1024
@@ -56,14 +57,23 @@ def show_section(console: Console, section: Section) -> None:
     console.print(f"  {section.note}\n", highlight=False)
 
 
-def write(file: Path, options: Mapping[str, Any], runs: Sequence[Run], sections: Sequence[Section]) -> None:
+def document(options: Mapping[str, Any], runs: Sequence[Run], sections: Sequence[Section]) -> dict[str, Any]:
     """Every run as measured, not only the medians."""
-    document = {
+    return {
         "options": dict(options),
         "runs": [{**asdict(run), "rate": run.rate} for run in runs],
         "sections": [asdict(section) for section in sections],
     }
-    file.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def write(folder: Path, figures: Mapping[str, Any], *files: Path) -> list[Path]:
+    """The figures as JSON in ``folder`` and in each of ``files``, and their pictures; what was written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = (folder / "figures.json", *files)
+    for file in files:
+        file.write_text(json.dumps(figures, indent=2) + "\n")
+    series = {name: points for section in figures["sections"] for name, points in section["series"].items()}
+    return [*files, *(draw(folder, series) if series else [])]
 
 
 def _line(contender: Contender, own: Sequence[Run], yardstick: Sequence[Run]) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 
 from tests import processes
 from tests.bench.checker import check
+from tests.bench.inside import inside
+from tests.bench.synthetic import Stream
 from tests.bench.workload import Workload
 
 ROOT = Path(__file__).parents[2]
@@ -41,10 +43,41 @@ def test_work_is_the_same_for_the_same_seed() -> None:
     assert sum(map(len, work.expected.values())) == 300 < len(work.deliveries)
 
 
+def test_cost_is_taken_of_events_that_came_to_all_handlers_in_order() -> None:
+    """And neither a call that is missing nor one that is out of order passes."""
+    with inside(handlers=2) as system:
+        system.know(20)
+        stream = Stream(1, 300, 20)
+        system.load(stream)
+        sequenced, ran = system.sequence(), system.run()
+        system.check(stream.counts)
+        assert (sequenced.events, ran.events) == (300, 600)
+        assert min(sequenced.own, sequenced.wall, ran.own, ran.wall) > 0
+        assert ran.commands["evalsha"] > 0
+        team, due = next(iter(system.calls["h1"].next.items()))
+        system.calls["h1"].next[team] = due - 1
+        with pytest.raises(AssertionError, match="never came to h1"):
+            system.check(stream.counts)
+        system.calls["h0"].wrong = 1
+        with pytest.raises(AssertionError, match="out of order"):
+            system.check()
+
+
+def test_cost_can_be_taken_of_a_part_while_others_wait() -> None:
+    with inside() as system:
+        system.know(5)
+        system.load(Stream(1, 400, 5))
+        assert 100 <= system.sequence(100).events <= 400
+        system.sequence()
+        assert 100 <= system.run(100).events <= 400
+        system.check()
+
+
 def test_bench_runs_and_prints(tmp_path: Path) -> None:
     """Handoff, and the bare process beside it, do a little of the work right, and their figures come out."""
     figures = tmp_path / "figures.json"
-    command = processes.python("tests.bench", "--events", "300", "--rounds", "1", "--seed", "7", "--json", str(figures))
+    options = ("--rounds", "1", "--seed", "7", "--json", str(figures), "--out", str(tmp_path / "out"))
+    command = processes.python("tests.bench", "--events", "300", *options)
     chosen = ("handoff-async", "bare", "whole-road")
     ended = subprocess.run(
         [*command, *(word for name in chosen for word in ("--only", name))],
@@ -57,6 +90,7 @@ def test_bench_runs_and_prints(tmp_path: Path) -> None:
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "seed 7" in ended.stdout
     assert ended.stdout.count("exact, in order") == 3
+    assert (tmp_path / "out" / "figures.json").read_text() == figures.read_text()
     runs = json.loads(figures.read_text())["runs"]
     assert [run["contender"] for run in runs] == ["handoff-async", "bare"]
     assert all(run["finished"] and run["rate"] > 0 for run in runs)

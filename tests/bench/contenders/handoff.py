@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from tests import processes
 from tests.bench.arena import Arena
 from tests.bench.checker import Verdict, check
-from tests.processes import Process, until
+from tests.processes import Process, python, start, until
 from worker.doorbell import BELL_LIFE_MS, SEQUENCE_QUEUE, Doorbell, transport_options
 from worker.settings import Settings
 from worker.store.installation import fix_partitions
@@ -29,6 +28,7 @@ class Handoff:
     handlers: str
     handler: str
     traces: bool = True
+    processes: int = 2
     note: str = "the whole of it, but for the front door: dedup, order, changes, leases, retries, books"
     _bell: Doorbell | None = field(default=None, repr=False)
 
@@ -42,7 +42,7 @@ class Handoff:
         load_inboxes(arena, settings, partitions, HIDDEN)
 
     def start(self, arena: Arena) -> list[Process]:
-        worker = start_worker(arena.url, self.handlers)
+        worker = start_worker(arena.url, self.handlers, processes=self.processes)
         try:
             arena.wait_for_blocked(worker, "brpop")
             self._ring(arena)  # nothing is there to see yet: this makes the processes' connections
@@ -97,16 +97,16 @@ def load_inboxes(arena: Arena, settings: Settings, partitions: int, before: str 
         pipe.execute()
 
 
-def start_worker(url: str, handlers: str, **settings: str) -> Process:
-    """A worker of two processes, with the Procfile's flags; ``settings`` are further ``HANDOFF_`` variables."""
+def start_worker(url: str, handlers: str, *, processes: int = 2, **settings: str) -> Process:
+    """A worker of so many ``processes``, with the Procfile's flags; ``settings`` are further ``HANDOFF_`` variables."""
     environment = {
         "HANDOFF_REDIS_URL": url,
         "HANDOFF_HANDLERS": handlers,
         "PYTHONPATH": str(ROOT),
         **{f"HANDOFF_{name.upper()}": value for name, value in settings.items()},
     }
-    command = processes.python("celery", "-A", "worker", "worker", "-c", "2", *PROCFILE_FLAGS)
-    return processes.start(command, environment, ROOT)
+    command = python("celery", "-A", "worker", "worker", "-c", str(processes), *PROCFILE_FLAGS)
+    return start(command, environment, ROOT)
 
 
 def count_done(arena: Arena, handler: str) -> int:
