@@ -42,6 +42,7 @@ STEADY: Final[Mapping[str, Any]] = {
     "worker.store.sequence.BELL_LIFE_MS": LONG,
     "worker.store.lanes.LEASE_MS": LONG,
     "worker.store.lanes.BELL_LIFE_MS": LONG,
+    "worker.store.lanes.BODIES_ALONG": 2,
     "worker.store.conflation.SECONDS": 60.0,
     "worker.runtime.sweeper.LEASE_MS": LONG,
     "worker.runtime.sequencer.FIRST_BATCH": 4,

@@ -146,8 +146,14 @@ def _is_text(names: Any) -> bool:
 
 
 def main() -> None:
+    import worker.runtime.sequencer
+    import worker.store.lanes
+    import worker.store.sequence
     from worker.settings import load_settings
 
+    # Few events pass every point: a part of them comes along with the lease and the claim, the others are asked for.
+    worker.store.sequence.FIRST_BATCH = worker.runtime.sequencer.FIRST_BATCH = 2  # type: ignore[misc]
+    worker.store.lanes.BODIES_ALONG = 1  # type: ignore[misc]
     install(Killer(Path(os.environ[ORDERS]), load_settings().redis_url))
     module, sys.argv = sys.argv[1], sys.argv[1:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

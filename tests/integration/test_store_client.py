@@ -29,7 +29,8 @@ def url() -> Iterator[str]:
 
 def acquire(url: str) -> None:
     keys = PartitionKeys("t", 0)
-    Scripts(connect(Settings(redis_url=url))).run("acquire", [keys.lease, keys.state, keys.bell], [100, 100, 7])
+    names = [keys.lease, keys.state, keys.bell, keys.inbox, keys.gaps]
+    Scripts(connect(Settings(redis_url=url))).run("acquire", names, [100, 100, 7, 1, 1, 1, 1])
 
 
 def test_nobody_there() -> None:

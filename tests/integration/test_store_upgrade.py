@@ -35,7 +35,9 @@ class OldScripts(Scripts):
         keys, args = list(keys), list(args)
         match name:
             case "acquire":
-                ours = args.pop()
+                del keys[3:]
+                ours = args[2]
+                del args[2:]
             case "commit":
                 del keys[1]
                 ours = self._tokens.get(args[0], args[0])
@@ -43,7 +45,9 @@ class OldScripts(Scripts):
                 args = [ours, *args[1:4], *_commands(args[7:])]
             case "claim":
                 keys.insert(4, self._state)
-                ours = args.pop()
+                keys.pop()  # the inbox: bodies did not come along
+                ours = args[8]
+                del args[8:]
             case "settle":
                 args = args[:2] + self._outcomes(args[2:])
             case "release":
@@ -55,7 +59,7 @@ class OldScripts(Scripts):
         answer: Any = self._client.eval(self._old[name], len(keys), *keys, *args)
         if name == "claim" or (name == "acquire" and answer[0]):
             self._tokens[ours] = answer[0]
-            return answer[1:] if name == "claim" else [1, *answer[1:]]
+            return [*answer[1:4], [], *answer[4:]] if name == "claim" else [1, *answer[1:], None]
         return answer
 
     def _outcomes(self, words: Sequence[Word]) -> list[Word]:

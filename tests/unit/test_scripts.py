@@ -84,7 +84,7 @@ def test_scripts_are_loaded_again_when_the_server_forgot_them(any_server_url: st
     client: redis.Redis = connect(Settings(redis_url=any_server_url))
     with client:
         scripts = Scripts(client)
-        keys = [f"{prefix}:{{p}}:{name}" for name in ("lease", "state", "bell")]
-        assert scripts.run("acquire", keys, [60_000, 60_000, 7])[0] == 1
+        keys = [f"{prefix}:{{p}}:{name}" for name in ("lease", "state", "bell", "inbox", "gaps")]
+        assert scripts.run("acquire", keys, [60_000, 60_000, 7, 1, 1, 1, 1])[0] == 1
         client.script_flush()
-        assert scripts.run("acquire", keys, [60_000, 60_000, 8]) == [0]
+        assert scripts.run("acquire", keys, [60_000, 60_000, 8, 1, 1, 1, 1]) == [0]

@@ -30,10 +30,9 @@ from worker.store.batch import Batch
 from worker.store.client import RIGHTS, lacks_right
 from worker.store.keys import PartitionKeys
 from worker.store.scripts import Code
-from worker.store.sequence import Committed, Lease, SequenceStore
+from worker.store.sequence import FIRST_BATCH, Committed, Lease, SequenceStore
 
 SLICE: Final = 1.0  # seconds; then other partitions and handlers get their turn
-FIRST_BATCH: Final = 32
 MOST_BATCH: Final = 512
 """A batch grows from FIRST to MOST entries; how many bytes it may have is the store's to keep (BATCH_BYTES)."""
 

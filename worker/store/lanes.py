@@ -35,6 +35,10 @@ def lease_end() -> float:
     return time.monotonic() + LEASE_MS / 1000
 
 
+BODIES_ALONG: Final = 8
+"""Jobs of a claim whose bodies come along with it: on an idle system somebody waits for each round trip. Of more,
+ranges cost the server less (store/bodies.py)."""
+
 MOST_BYTES: Final = 4 * 1024 * 1024  # of bodies in one claim, so that a worker's memory is bounded
 
 
@@ -182,10 +186,11 @@ class LaneStore:
         self._scripts = scripts
         self._handler = handler
         self._terms = [MOST_BYTES, int(wide), *team_rate]
+        self._bodies_along = 0 if conflate else BODIES_ALONG  # of an absorbed job none is fetched
         ready, claims, trouble = keys.ready(handler), keys.claims(handler), keys.trouble(handler)
         lanes = keys.lane(handler, "")
         self._claim_keys = [ready, claims, trouble, keys.runner_bell(handler), lanes, keys.blocked(handler)]
-        self._claim_keys += [keys.turns(handler), keys.team_rate(handler, ""), keys.parked(handler)]
+        self._claim_keys += [keys.turns(handler), keys.team_rate(handler, ""), keys.parked(handler), keys.inbox]
         self._fill_keys = [ready, keys.runner_bell(handler), lanes]
         self._inbox = keys.inbox
         self._settle_keys = [ready, claims, trouble, keys.refs, keys.inbox, keys.ledger, keys.dead]
@@ -201,8 +206,8 @@ class LaneStore:
     def claim(self, *, lanes: int, jobs: int, per_lane: int) -> Claim:
         """Claim up to so many ready lanes and jobs. None ready is an empty claim, not an error."""
         token, until = new_token(), lease_end()
-        now, more, next_due, *found = self._scripts.run(
-            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms, token]
+        now, more, next_due, along, *found = self._scripts.run(
+            "claim", self._claim_keys, [LEASE_MS, lanes, jobs, per_lane, *self._terms, token, self._bodies_along]
         )
         lanes_found = [
             Found(lane.decode(), attempt, bool(how & 1), bool(how & 2), trouble, waiting, texts)
@@ -215,7 +220,7 @@ class LaneStore:
             now=now,
             more=bool(more),
             next_due=int(float(next_due)) if next_due else None,
-            lanes=self._with_bodies(kept),
+            lanes=self._with_bodies(kept, along),
             dropped=sorted({item.lane for item in lanes_found} - {item.lane for item in kept}),
             until=until,
         )
@@ -239,9 +244,13 @@ class LaneStore:
             )
         return ready
 
-    def _with_bodies(self, found: Sequence[Found]) -> list[ClaimedLane]:
+    def _with_bodies(self, found: Sequence[Found], along: Sequence[bytes]) -> list[ClaimedLane]:
+        """``along``: entry, body, entry, ... of all jobs, or nothing."""
         lanes = [(item, [decode(text) for text in item.texts]) for item in found]
-        bodies = fetch(self._client, self._inbox, [job.entry for _, decoded in lanes for job in decoded])
+        if along:
+            bodies = {entry.decode(): body for entry, body in zip(along[::2], along[1::2], strict=True)}
+        else:
+            bodies = fetch(self._client, self._inbox, [job.entry for _, decoded in lanes for job in decoded])
         return [
             ClaimedLane(
                 lane=item.lane,

@@ -73,7 +73,7 @@ what has been done would be done once more if it were not written. Whatever else
 TRY_EVERY: Final = 0.02  # seconds between two tries, for no longer than an answer may take
 
 INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
-FRAGMENTS: Final = ("grants", "missed", "users")
+FRAGMENTS: Final = ("grants", "missed", "reading", "users")
 """Files that are no scripts, but parts of some."""
 
 

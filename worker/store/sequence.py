@@ -3,6 +3,8 @@
     acquire ─▶ read ─▶ load ─▶ (plan: worker.core.sequencing) ─▶ commit ─┬▶ read ...
                                                                         └▶ release
 
+What the first ``read`` answers with has come with the lease: on an idle system somebody waits for each round trip.
+
 ``commit`` writes a plan in one script that first checks the fencing token. So a process that stopped for a minute
 between any two of these steps, and lost its lease, changes nothing; and one that dies leaves the state before or the
 state after.
@@ -49,6 +51,8 @@ from worker.store.scripts import Code, Scripts, Word, owned
 from worker.store.tokens import new_token
 from worker.store.writes import Writes
 
+FIRST_BATCH: Final = 32  # deliveries that come with a lease
+
 LEASE_MS: Final = 3000
 """A batch takes milliseconds and every commit renews, so a sequencer that dies is replaced within three seconds."""
 
@@ -66,11 +70,13 @@ thousand events, and a batch that outlasts the lease is work for nothing, for ev
 @dataclass(slots=True)
 class Lease:
     """A sequencer's hold on its partition. ``cursor`` is the last entry that was read and committed. ``token`` is
-    another one after each commit, and so names the state that the next one builds on (lua/commit.lua)."""
+    another one after each commit, and so names the state that the next one builds on (lua/commit.lua). ``first`` is
+    what came with it, until it is read: up to ``FIRST_BATCH`` deliveries, as the script read them."""
 
     token: int
     cursor: str
     lateness: Lateness
+    first: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,23 +103,30 @@ class SequenceStore:
         self._page = max(1, min(PAGE, PAGE_BYTES // int(settings.max_body)))
 
     def acquire(self) -> Lease | None:
-        """The lease with a new token, or None when another process has it."""
+        """The lease with a new token and the first deliveries, or None when another process has it."""
         keys = self._keys
         token = new_token()
-        answer = self._scripts.run("acquire", [keys.lease, keys.state, keys.bell], [LEASE_MS, BELL_LIFE_MS, token])
+        answer = self._scripts.run(
+            "acquire",
+            [keys.lease, keys.state, keys.bell, keys.inbox, keys.gaps],
+            [LEASE_MS, BELL_LIFE_MS, token, FIRST_BATCH, BATCH_BYTES, self._page, FIRST_BATCH],
+        )
         if answer[0] == Code.BUSY:
             return None
-        _, cursor, lateness = answer
-        return Lease(token, cursor.decode(), decode_lateness(lateness))
+        _, cursor, lateness, first = answer
+        return Lease(token, cursor.decode(), decode_lateness(lateness), first)
 
     def read(self, lease: Lease, count: int, most_bytes: int = BATCH_BYTES) -> Batch:
         """Up to ``count`` unread deliveries, of which only the last may go over ``most_bytes`` of bodies, and the teams
-        whose gap wait is over."""
+        whose gap wait is over. Of ``FIRST_BATCH``, the first time, those that came with the lease."""
         keys = self._keys
         most_due = min(DUE_TEAMS, count)
-        seconds, micros, drained, entries, waiting = self._scripts.run(
-            "read", [keys.inbox, keys.gaps], [lease.cursor, count, most_bytes, self._page, most_due]
-        )
+        answer, lease.first = lease.first, None
+        if answer is None or (count, most_bytes) != (FIRST_BATCH, BATCH_BYTES):
+            answer = self._scripts.run(
+                "read", [keys.inbox, keys.gaps], [lease.cursor, count, most_bytes, self._page, most_due]
+            )
+        seconds, micros, drained, entries, waiting = answer
         deliveries: list[Delivery | tuple[str, Proof]] = []
         bodies = {}
         for name, fields in entries:

@@ -14,6 +14,7 @@ YARDSTICK = "handoff-async"
 CONTENDERS: tuple[Contender, ...] = (
     Handoff("handoff-async", "Handoff, async handler", "tests.bench.pipelined", "append"),
     Handoff("handoff-plain", "Handoff, plain handler", "tests.bench.handlers", "append"),
+    Handoff("handoff-batch", "Handoff, batch handler", "tests.bench.batched", "append"),
     Handoff("handoff-noop", "Handoff, handler does nothing", "tests.bench.noop", "noop", traces=False),
     CeleryTasks("celery-ordered", "Celery, ordered by hand", "bench.in_order", tuned=False),
     CeleryTasks("celery-ordered-tuned", "Celery, ordered by hand, our transport", "bench.in_order", tuned=True),

@@ -3,12 +3,13 @@
 --
 -- KEYS  1 ready   2 claims   3 trouble   4 bell
 --       5 prefix of the handler's lane keys; the lanes are found here, and share the hash tag of this key   6 blocked
---       7 turns   8 prefix of the teams' rates   9 parked
+--       7 turns   8 prefix of the teams' rates   9 parked   10 inbox
 -- ARGV  1 lease ms   2 most lanes   3 most jobs   4 most jobs of a lane   5 most bytes of bodies
 --       6 wide: 1 if a team may have many lanes, else 0   7 calls of each team   8 in a stretch of so many ms (0 calls: any)
---       9 token, one that nobody ever had (store/tokens.py)
--- Returns  {now, more, next, lane...}
+--       9 token, one that nobody ever had (store/tokens.py)   10 bodies come along if there are no more jobs than this
+-- Returns  {now, more, next, bodies, lane...}
 --          more   1 if other lanes are ready now       next   when the next lane is due, ms ('' if none)
+--          bodies {entry, body, ...}, '' for one that is lost; none if there are more jobs than asked for
 --          lane   {name, attempt, crashed (1) + careful (2), trouble, jobs in the lane, job, job, ...}
 --
 -- A lane that is blocked is never due (+inf), but for one that got its first job, or whose owner died, since: it is put
@@ -40,7 +41,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 redis.call('DEL', KEYS[4])
 local token = ARGV[9]
 local jobs_left, bytes_left = tonumber(ARGV[3]), tonumber(ARGV[5])
-local result = {now, 0, ''}
+local bodies, entries = {}, {}
+local result = {now, 0, '', bodies}
 local wide, calls, stretch = ARGV[6] == '1', tonumber(ARGV[7]), tonumber(ARGV[8])
 local blocks = redis.call('EXISTS', KEYS[6]) == 1
 local TIMES, SIFTED, TAGGED = 1e12, 256, 2000
@@ -151,7 +153,7 @@ for _, lane in ipairs(sift()) do
   if claim then
     most = 1
   end
-  if careful > 0 and #result > 3 then
+  if careful > 0 and #result > 4 then
     most = 0
   end
   local jobs = most > 0 and redis.call('LRANGE', KEYS[5] .. lane, 0, most - 1) or {}
@@ -162,7 +164,9 @@ for _, lane in ipairs(sift()) do
       break
     end
     count = count + 1
-    bytes_left = bytes_left - string.match(job, '^%S+ %S+ (%d+)')
+    local entry, size = string.match(job, '^(%S+) %S+ (%d+)')
+    bytes_left = bytes_left - size
+    entries[#entries + 1] = entry
     found[#found + 1] = job
   end
   if count == 0 and most > 0 then
@@ -200,5 +204,15 @@ end
 if first[2] and first[2] ~= 'inf' then
   result[2] = tonumber(first[2]) <= now and 1 or 0
   result[3] = first[2]
+end
+if #entries <= tonumber(ARGV[10]) then
+  for _, entry in ipairs(entries) do
+    local found, body = redis.call('XRANGE', KEYS[10], entry, entry)[1], ''
+    for at = 1, found and #found[2] or 0, 2 do
+      body = found[2][at] == 'b' and found[2][at + 1] or body
+    end
+    bodies[#bodies + 1] = entry
+    bodies[#bodies + 1] = body
+  end
 end
 return result

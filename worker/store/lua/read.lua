@@ -1,36 +1,8 @@
 #!lua flags=no-writes
--- Read a partition's next deliveries, no more than fit into so many bytes, and the teams whose gap wait may be over.
+-- Read a partition's next deliveries, and the teams whose gap wait may be over.
 --
 -- KEYS  1 inbox   2 gaps
--- ARGV  1 cursor   2 most entries   3 most bytes of bodies (the entry that reaches them is the last)
---       4 most entries to look at in one go   5 most teams
--- Returns  {seconds, microseconds, drained, entries, teams}   entries as XRANGE has them; teams with their deadlines
---          drained  1 if there is nothing after these entries
---
--- Asked for a number of entries, the server would send that many whatever their size: 512 of a megabyte.
-local time = redis.call('TIME')
-local count, bytes, page = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local entries, from, drained = {}, '(' .. ARGV[1], 0
-while count > 0 and bytes > 0 and drained == 0 do
-  local most = math.min(page, count)
-  local found = redis.call('XRANGE', KEYS[1], from, '+', 'COUNT', most)
-  local length = #entries
-  for index = 1, #found do
-    local entry = found[index]
-    entries[length + index] = entry
-    local fields = entry[2]
-    for field = 2, #fields, 2 do
-      bytes = bytes - #fields[field]
-    end
-    if bytes <= 0 then
-      break
-    end
-  end
-  if #found < most and #entries == length + #found then
-    drained = 1
-  elseif #found > 0 then
-    count = count - #found
-    from = '(' .. entries[#entries][1]
-  end
-end
-return {time[1], time[2], drained, entries, redis.call('ZRANGE', KEYS[2], 0, ARGV[5] - 1, 'WITHSCORES')}
+-- ARGV  1 cursor   2 most entries   3 most bytes of bodies   4 most entries to look at in one go   5 most teams
+-- Returns  {seconds, microseconds, drained, entries, teams}   see reading.lua
+--#include reading
+return read_inbox(KEYS[1], KEYS[2], ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5])
