@@ -12,12 +12,13 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ingress.bells import Bells
 from ingress.line import PATIENCE, Delivery, Line, Outcome, Redirected, pack
 from ingress.metrics import Metrics
 from ingress.nodes import Nodes
 from ingress.sparing import SparingLog
 from worker.address import Address, Host, Kind
-from worker.doorbell import BELL_LIFE_MS
+from worker.doorbell import Carried
 from worker.store.client import pool_async
 from worker.store.keys import PartitionKeys
 
@@ -29,11 +30,19 @@ CONNECTIONS: Final = 2  # to one server: one at work, and one to replace it
 class Intake:
     """Stores deliveries at ``address``, for one event loop.
 
-    ``ring`` is called with the partitions whose bell was not out yet. ``flush``: a 202 waits for the server's disk.
+    ``ring`` is called with the partitions whose bell was not out yet, and is not ``carried`` with the deliveries.
+    ``flush``: a 202 waits for the server's disk, and no bell is carried: without the right to it the whole transaction
+    would be refused.
     """
 
     def __init__(
-        self, address: Address, metrics: Metrics, ring: Callable[[Iterable[int]], None], *, flush: bool = False
+        self,
+        address: Address,
+        metrics: Metrics,
+        ring: Callable[[Iterable[int]], None],
+        *,
+        flush: bool = False,
+        carried: Carried | None = None,
     ) -> None:
         self._address = address
         self._flush = flush
@@ -45,7 +54,8 @@ class Intake:
         self._only = self._line(None) if self._nodes is None else None
         self._lines: list[Line] = []  # of each partition
         self._inboxes: tuple[bytes, ...] = ()
-        self.bells: tuple[bytes, ...] = ()
+        self._carried = None if flush else carried
+        self.bells = Bells()
         self.stored = 0  # since the start
         self.stored_bytes = 0
         self.unanswered = 0  # submitted, and not known yet what becomes of them
@@ -59,7 +69,7 @@ class Intake:
         elif self._only is not None:
             self._lines = [self._only] * partitions
         self._inboxes = tuple(key.inbox.encode() for key in keys)
-        self.bells = tuple(_bell(key.bell) for key in keys)
+        self.bells = Bells(keys, self._carried)
 
     def submit(self, partition: int, body: bytes, url_team: str | None) -> asyncio.Future[Outcome]:
         """Have ``body`` appended to the partition's inbox. The future never fails."""
@@ -118,7 +128,3 @@ class Intake:
 
     def _known_lines(self) -> list[Line]:
         return [self._only] if self._only is not None else self._nodes.lines if self._nodes is not None else []
-
-
-def _bell(key: str) -> bytes:
-    return pack(b"SET", key, b"1", b"NX", b"PX", str(BELL_LIFE_MS))

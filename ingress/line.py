@@ -6,8 +6,8 @@
 
 One batch is under way at a time: two or four were measured, and made half as much, for the batches got smaller. It is
 the same where each waits for a disk: two at a time, on a disk of 4 ms, made three quarters.
-A batch is one write to the socket: an XADD per delivery and, after them, a ``SET bell NX PX`` per partition touched; a
-bell that this sets was not out yet and is handed to the ringer. The deliveries of a batch are no transaction: if the
+A batch is one write to the socket: an XADD per delivery and, after them, a command per partition touched that rings or
+marks a bell which was not out yet (ingress/bells.py). The deliveries of a batch are no transaction: if the
 connection ends half way, those whose reply had come are stored, the others are told that it is not known, answer 503
 and come back as duplicates. Every delivery is told within ``PATIENCE`` seconds, whatever the server does.
 
@@ -39,6 +39,7 @@ import redis.asyncio
 import redis.exceptions
 from redis.asyncio.connection import AbstractConnection as Connection
 
+from ingress.bells import Bells
 from ingress.metrics import Metrics
 from ingress.sparing import SparingLog
 from worker.store.client import describe
@@ -81,8 +82,7 @@ class Front(Protocol):
     """Where deliveries come from, and what became of them goes to."""
 
     @property
-    def bells(self) -> Sequence[bytes]:
-        """Of each partition, the command that sets its bell."""
+    def bells(self) -> Bells: ...
 
     def tell(self, delivery: Delivery, outcome: Outcome) -> None: ...
     def ring(self, partitions: Iterable[int]) -> None: ...
@@ -250,7 +250,8 @@ class Line:
         return Outcome.REFUSED
 
     def _ring_new(self, partitions: Sequence[int], replies: Iterable[Any]) -> None:
-        silent = [partition for partition, reply in zip(partitions, replies, strict=True) if reply == b"OK"]
+        rung, silent = self._front.bells.heard(partitions, replies, self._log)
+        self._metrics.rung.inc(rung)
         if silent:  # waking the ringer for nothing would cost the loop a change of threads per batch
             self._front.ring(silent)
 

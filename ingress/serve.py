@@ -34,6 +34,7 @@ from ingress.metrics import Metrics
 from ingress.monitor import Monitor
 from ingress.receive import Receiver
 from ingress.ringer import Ringer
+from worker.doorbell import carried
 from worker.errors import ConfigurationError
 from worker.settings import Settings
 
@@ -66,7 +67,9 @@ async def serve(settings: Settings) -> None:
 
     metrics = Metrics()
     ringer = Ringer(settings, metrics)
-    intake = Intake(settings.address, metrics, ringer.ring, flush=settings.durability == "fsync")
+    intake = Intake(
+        settings.address, metrics, ringer.ring, flush=settings.durability == "fsync", carried=carried(settings)
+    )
     monitor = Monitor(settings, intake)
     connections = Connections(allowed(), metrics)
     app = App(settings, Receiver(settings, intake, monitor, metrics), monitor, metrics, connections)

@@ -20,7 +20,7 @@ BELLS: Final = "handoff:broker:"
 CHANGING: Final = {"drop", "pause", "replay", "requeue", "revive", "unblock"}
 LOOKING: Final = {"audit", "look", "peek", "unread"}
 SCRIPTS: Final[Mapping[str, set[str]]] = {
-    "ingress": set(),
+    "ingress": set(scripts.LOADED),
     "worker": set(scripts.NAMES) - CHANGING - LOOKING,
     "operator": CHANGING | LOOKING,
     "monitor": LOOKING,
@@ -74,11 +74,13 @@ def check(role: str, used: Used, client: redis.Redis) -> None:
         for place in places(rights, words):
             needed[place].add(command)
     for name in SCRIPTS[role]:
-        # The server checks a script's keys all together, and then each of its commands on its own; those on other keys
-        # than a partition's, a bell's list, are among the calls that were seen.
-        words = frozenset(word for word in used.ran.get(name, ()) if not word.startswith(BELLS))
+        # The server checks a script's keys all together, and then each of its commands on its own: that which pushes a
+        # bell is among the calls that were seen.
+        whole = used.ran.get(name, frozenset())
+        words = frozenset(word for word in whole if not word.startswith(BELLS))
+        pushing = {"lpush"} if words < whole else set()
         for place in places(rights, words):
-            needed[place] |= commands_of(name, client)
+            needed[place] |= commands_of(name, client) - pushing
     for group, commands in zip(rights, needed, strict=True):
         where = f"handoff-{role}, with {' '.join(group.keys) or 'no keys'}:"
         missing = sorted(commands - group.commands)

@@ -67,7 +67,8 @@ def _name(command: str, word: str = "") -> str:
 def watching(url: str, client: redis.Redis) -> Iterator[Used]:
     """Watch until the end of the ``with``, when the answer is filled. ``client`` has a single connection."""
     own = f"127.0.0.1:{_port(client)}"
-    digests = {hashlib.sha1(scripts.source(name).encode()).hexdigest(): name for name in scripts.NAMES}
+    names = (*scripts.NAMES, *scripts.LOADED)
+    digests = {hashlib.sha1(scripts.source(name).encode()).hexdigest(): name for name in names}
     used = Used()
     seen: list[bytes] = []
     parts = urlsplit(url)

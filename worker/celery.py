@@ -32,7 +32,7 @@ from worker.runtime.tasks import register
 from worker.runtime.watchdog import WatchdogStep
 from worker.settings import load_settings, variables
 from worker.store.client import connect
-from worker.store.installation import announce_handlers, fix_partitions
+from worker.store.installation import announce_handlers, fix_partitions, load_scripts
 
 
 def _create() -> Celery:
@@ -83,6 +83,7 @@ def _check_installation(**_: Any) -> None:
         client = connect(settings, timeout=2.0)
         fix_partitions(client, settings)
         announce_handlers(client, settings, [spec.describe() for spec in load_handlers(settings).values()])
+        load_scripts(client, settings)
         client.close()
         lines = list(strays(variables()))
         if "REMAP_SIGTERM" in os.environ:

@@ -117,9 +117,9 @@ class Carried:
         self._prefix = key_prefix(settings)
         self._messages = Messages()
 
-    def pushed(self, bell: Bell) -> tuple[str, bytes]:
-        """The key of the list that a bell is to be pushed to (LPUSH), and what."""
-        return self._prefix + bell.queue, self._messages.of(bell)
+    def pushed(self, bell: Bell, ids: tuple[str, str] | None = None) -> tuple[str, bytes]:
+        """The key of the list that a bell is to be pushed to (LPUSH), and what; ``ids`` as ``Messages.of`` has them."""
+        return self._prefix + bell.queue, self._messages.of(bell, ids)
 
 
 def carried(settings: Settings) -> Carried | None:

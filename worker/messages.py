@@ -63,20 +63,18 @@ class Messages:
     def __init__(self) -> None:
         self._parts: dict[tuple[str, str, bool], list[str]] = {}
 
-    def of(self, bell: Bell) -> bytes:
+    def of(self, bell: Bell, ids: tuple[str, str] | None = None) -> bytes:
+        """``ids`` are the task's and the message's: texts that no other message has, or slots that are to be filled."""
         kind = bell.queue, bell.task, bell.delay > 0
         parts = self._parts.get(kind)
         if parts is None:
             parts = self._parts[kind] = _SLOT.split(_made_by_kombu(bell))
         made = parts.copy()
-        made[1::2] = [_fill(slot, bell) for slot in parts[1::2]]
+        words = dict(zip((_ID, _TAG), ids or (str(uuid4()), str(uuid4())), strict=True))
+        words[_BODY] = b64encode(b"[[%d], {}, {}]" % bell.partition).decode()
+        words[_ETA] = bell.eta() if bell.delay > 0 else ""
+        made[1::2] = [words[slot] for slot in parts[1::2]]
         return "".join(made).encode()
-
-
-def _fill(slot: str, bell: Bell) -> str:
-    if slot == _BODY:
-        return b64encode(b"[[%d], {}, {}]" % bell.partition).decode()
-    return bell.eta() if slot == _ETA else str(uuid4())
 
 
 class _Channel(virtual.Channel):

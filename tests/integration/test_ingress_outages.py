@@ -145,15 +145,6 @@ def test_without_a_broker_deliveries_are_accepted_all_the_same(server_url: str, 
             broker.kill()
 
 
-def test_a_bell_is_rung_for_what_was_accepted(server_url: str, prefix: str, client: redis.Redis) -> None:
-    with ingress(server_url, prefix) as door:
-        assert accepts(door)
-        assert accepts(door)
-        until(lambda: client.llen(f"{prefix}:broker:handoff.sequence"), "a doorbell on the broker")
-        assert door.process.stop() == 0
-        assert client.llen(f"{prefix}:broker:handoff.sequence") == 1, "the second found the first one's bell out"
-
-
 def test_over_the_backlog_bound_it_says_later_until_there_is_room(
     server_url: str, prefix: str, client: redis.Redis
 ) -> None:

@@ -17,7 +17,9 @@ from tests.processes import until
 from tests.rights_kit import check
 from tests.store_kit import change, other
 from tests.watching import watching
+from worker.settings import Settings
 from worker.store import ledger
+from worker.store.installation import load_scripts
 from worker.store.keys import PartitionKeys, partition_of
 from worker.store.scripts import Scripts
 
@@ -45,10 +47,14 @@ def client(url: str) -> Iterator[redis.Redis]:
 
 
 def test_an_ingress_has_the_rights_that_it_needs_and_no_other(url: str, client: redis.Redis) -> None:
-    with watching(url, client) as used, ingress(access.as_user(url, "ingress"), "handoff") as door:
-        for seq in range(1, 9):
-            assert door.post(event(f"team{seq}", seq)).status_code == 202
+    own = access.as_user(url, "ingress")
+    with watching(url, client) as used, ingress(own, "handoff") as door, ingress(own, "handoff") as other_door:
+        assert door.post(event("team", 1)).status_code == 202  # it rings itself: no worker has loaded the script
         until(lambda: client.llen(BELLS), "a bell")
+        load_scripts(client, Settings(redis_url=url))
+        for seq in range(1, 8):
+            assert other_door.post(event(f"team{seq}", seq)).status_code == 202
+        assert other_door.metric('handoff_ingress_bells_total{outcome="rung"}') == client.llen(BELLS) - 1
         until(lambda: "cmdstat_memory|usage" in client.info("commandstats"), "a look at how much there is")
     assert len(inboxes(client, "handoff")) == 8
     check("ingress", used, client)

@@ -11,7 +11,7 @@ import redis
 from worker.errors import LeaseLost
 from worker.settings import Settings
 from worker.store.client import connect
-from worker.store.scripts import FRAGMENTS, NAMES, Code, Scripts, owned, source
+from worker.store.scripts import FRAGMENTS, LOADED, NAMES, Code, Scripts, owned, source
 
 FILES = sorted(file.name for file in files("worker.store").joinpath("lua").iterdir() if file.name.endswith(".lua"))
 
@@ -38,10 +38,10 @@ def codes_in_headers() -> dict[str, set[int]]:
 
 
 def test_every_file_is_a_script_that_is_loaded_and_the_reverse() -> None:
-    assert sorted(f"{name}.lua" for name in (*NAMES, *FRAGMENTS)) == FILES
+    assert sorted(f"{name}.lua" for name in (*NAMES, *LOADED, *FRAGMENTS)) == FILES
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LOADED])
 def test_a_script_says_what_it_needs_of_the_server(name: str) -> None:
     """Without the shebang a script is refused nothing, and may touch keys of other slots unnoticed."""
     first = source(name).splitlines()[0]
@@ -49,7 +49,7 @@ def test_a_script_says_what_it_needs_of_the_server(name: str) -> None:
     assert ("no-writes" in first) == (WRITES.search(source(name)) is None)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LOADED])
 def test_a_header_gives_keys_arguments_and_results(name: str) -> None:
     text = "\n".join(header(name))
     assert "-- KEYS " in text
@@ -57,7 +57,7 @@ def test_a_header_gives_keys_arguments_and_results(name: str) -> None:
     assert "-- Returns " in text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *LOADED])
 def test_every_key_and_argument_used_by_number_is_in_the_header(name: str) -> None:
     text = "\n".join(header(name))
     for kind, following in (("KEYS", "ARGV"), ("ARGV", "Returns")):

@@ -33,7 +33,7 @@ from worker.store.archive import Archive
 from worker.store.client import connect, unavailable_as_error
 from worker.store.cluster import ClusterClient, host_of
 from worker.store.control import controls
-from worker.store.installation import announce_handlers, fix_partitions
+from worker.store.installation import announce_handlers, fix_partitions, load_scripts
 from worker.store.keys import PartitionKeys
 from worker.store.lanes import due
 from worker.store.scripts import Scripts
@@ -132,10 +132,12 @@ class Sweeper:
         return max(LEAST, soonest, time.monotonic() - began)
 
     def _trim(self) -> None:
-        """Let old records go out of the archives of partitions where nothing happens; and all, once it is off."""
+        """Let old records go out of the archives of partitions where nothing happens; and all, once it is off. Beside
+        that, a server that was started again gets the ingress's script back."""
         if time.monotonic() < self._trim_at:
             return
         self._trim_at = time.monotonic() + TRIM_EVERY
+        load_scripts(self._client, self._settings)
         with unavailable_as_error():
             seconds: Any = self._client.time()
         for partition in range(self._partitions or 0):

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import redis
 
+from worker.doorbell import carried
 from worker.errors import ConfigurationError
 from worker.settings import DEFAULT_PARTITIONS, Settings
 from worker.store import keys
@@ -57,6 +58,13 @@ def announce_handlers(client: redis.Redis, settings: Settings, handlers: Iterabl
     words = [word for one in handlers for word in (str(one["name"]), msgspec.json.encode(one))]
     if words:
         Scripts(client).run("announce", [keys.handlers(settings.prefix)], words)
+
+
+def load_scripts(client: redis.Redis, settings: Settings) -> None:
+    """Have the server know the script that the ingress rings with, where the broker is that server. One that was
+    started again has forgotten it. Raises ``StoreUnavailable``."""
+    if carried(settings) is not None:
+        Scripts(client).load()
 
 
 def known_handlers(client: redis.Redis, settings: Settings) -> dict[str, dict[str, Any]]:

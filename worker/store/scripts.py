@@ -73,6 +73,9 @@ what has been done would be done once more if it were not written. Whatever else
 TRY_EVERY: Final = 0.02  # seconds between two tries, for no longer than an answer may take
 
 INCLUDE: Final = re.compile(r"^--#include (\w+)$", re.MULTILINE)
+LOADED: Final = ("ring",)
+"""Scripts that workers load for the ingress, which runs them and may load none."""
+
 FRAGMENTS: Final = ("grants", "missed", "reading", "users")
 """Files that are no scripts, but parts of some."""
 
@@ -96,6 +99,12 @@ class Scripts:
         self._client = client
         self._texts = {name: source(name) for name in NAMES}
         self._digests = {name: digest(text) for name, text in self._texts.items()}
+
+    def load(self) -> None:
+        """Have the server know the scripts that others run. Raises ``StoreUnavailable``."""
+        with unavailable_as_error():
+            for name in LOADED:
+                self._client.script_load(source(name))
 
     def run(self, name: str, keys: Sequence[str], args: Sequence[Word]) -> Any:
         """The script's answer. Raises ``StoreUnavailable`` when the server can't run it now."""
