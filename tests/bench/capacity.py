@@ -1,15 +1,14 @@
 """How many partitions, worker cores and Redis shards a rate takes: a model with few terms, each of them measured.
 
 A partition has one writer at a time, its sequencer. An event takes ``writer`` us of work, on its own side and the
-server's in turn; each batch takes ``batch`` us more, whatever is in it. A batch has what came while the one before it
-was worked on, so batches grow with the rate by themselves:
+server's in turn; each batch takes ``batch`` us more, whatever is in it. Where all worker processes are busy a partition
+waits for one, and its next batch has what came meanwhile: ``wait`` seconds of its rate, between 1 and the sequencer's
+bound. So more partitions mean smaller batches, and those cost more.
 
-    size = rate * (batch + size * writer)   =>   size = rate * batch / (1 - rate * writer)
-
-between 1 and the sequencer's bound. The writer keeps up as long as rate * writer < 1; ``utilisation`` is how near to
-that one wants to come. What events cost, workers and servers, is divided by the number of them; what limits a partition
-is its own share of the events. Teams are spread by ``crc32(team) mod P``, whole: no partition has less than its largest
-team, and P of them do not have 1/P each. That share is simulated, for it depends on how large the teams are.
+What events cost, workers and servers, is divided by the number of them; what limits a partition is its own share of
+the events, which its one writer has to keep up with. Teams are spread by ``crc32(team) mod P``, whole: no partition has
+less than its largest team, and P of them do not have 1/P each. That share is simulated, for it depends on how large the
+teams are. ``utilisation`` is how much of its time anything may be busy.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from typing import Final
 from worker.runtime.sequencer import MOST_BATCH
 
 UTILISATION: Final = 0.7
+WAIT: Final = 0.05  # seconds
 POWERS: Final = tuple(2**power for power in range(15))
 
 
@@ -36,10 +36,9 @@ class Costs:
     writer: float
     batch: float
 
-    def batch_size(self, rate: float) -> float:
+    def batch_size(self, rate: float, wait: float = WAIT) -> float:
         """Events a batch has in a partition that gets ``rate`` a second."""
-        free = 1 - rate * self.writer / 1e6
-        return min(MOST_BATCH, max(1.0, rate * self.batch / 1e6 / free)) if free > 0 else MOST_BATCH
+        return min(float(MOST_BATCH), max(1.0, rate * wait))
 
     def most(self, utilisation: float = UTILISATION) -> float:
         """Events a second that one partition's writer takes."""

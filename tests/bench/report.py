@@ -52,7 +52,9 @@ def show_section(console: Console, section: Section) -> None:
     table.add_column("figure", justify="right")
     table.add_column("")
     for what, figure, unit in section.rows:
-        table.add_row(what, f"{figure:,.0f}" if abs(figure) >= 100 else f"{figure:.2f}", unit)
+        table.add_row(
+            what, f"{figure:,.0f}" if abs(figure) >= 100 or isinstance(figure, int) else f"{figure:.2f}", unit
+        )
     console.print(table)
     console.print(f"  {section.note}\n", highlight=False)
 

@@ -11,6 +11,7 @@ from tests.bench.arena import measure
 from tests.bench.capacity import (
     POWERS,
     UTILISATION,
+    WAIT,
     Costs,
     cores,
     fit,
@@ -63,10 +64,10 @@ def capacity(workload: Workload) -> Section:
             continue
         whole = cores(needed)
         rows += [
-            (f"    for {RATE:,}/s: partitions", float(needed.partitions), ""),
-            ("    worker cores", float(whole[0]), ""),
-            ("    Redis shards (a core each)", float(whole[1]), ""),
-            ("    events of a batch, mean", needed.batch, ""),
+            (f"    for {RATE:,}/s: partitions", needed.partitions, ""),
+            ("    worker cores", whole[0], ""),
+            ("    Redis shards (a core each)", whole[1], ""),
+            ("    events of a batch, mean", round(needed.batch), ""),
         ]
     series["costs"] = [{"worker": costs.worker, "server": costs.server, "writer": costs.writer, "batch": costs.batch}]
     return Section(f"What {RATE:,} events a second take", rows, _said(), series)
@@ -105,6 +106,7 @@ def _ids(seed: int) -> list[str]:
 def _said() -> str:
     return (
         f"assumed: {TEAMS:,} teams, spread whole by crc32 mod P (median of {ROUNDS} sets of ids); one handler, which "
-        f"costs nothing; no ingress; a shard is a server with one core; nothing busier than {UTILISATION:.0%}; an "
-        "event costs the same with many processes and servers as with few"
+        f"costs nothing; no ingress; a shard is a server with one core; nothing busier than {UTILISATION:.0%}; a "
+        f"partition's deliveries wait {WAIT * 1000:g} ms for a process; an event costs the same with many processes "
+        "and servers as with few"
     )
