@@ -133,3 +133,24 @@ def test_attempts_to_come_back_are_noted(consumer: DoorbellConsumer, monkeypatch
     with pytest.raises(Enough):
         consumer.connect()
     assert PROGRESS.failures == before + 1
+
+
+def test_a_bell_is_written_to_the_pool_s_idle_processes_at_once(consumer: DoorbellConsumer) -> None:
+    written: list[list[int]] = []
+    consumer.hub = SimpleNamespace(consolidate_callback=written.append)
+    pool = SimpleNamespace(outbound_buffer=["a job"], _all_inqueues={3, 4, 5}, _active_writes={4})
+    consumer.pool = SimpleNamespace(_pool=pool)
+    consumer._hand_out()
+    assert [sorted(pipes) for pipes in written] == [[3, 5]]
+    for nothing in ({"outbound_buffer": []}, {"_active_writes": {3, 4, 5}}):
+        consumer.pool = SimpleNamespace(_pool=SimpleNamespace(**vars(pool) | nothing))
+        consumer._hand_out()
+    assert len(written) == 1
+
+
+@pytest.mark.parametrize("pool", [SimpleNamespace(), SimpleNamespace(_pool=None), SimpleNamespace(_pool=object())])
+def test_a_pool_of_another_kind_is_left_alone(consumer: DoorbellConsumer, pool: SimpleNamespace) -> None:
+    consumer.pool = pool
+    for hub in (None, SimpleNamespace(), SimpleNamespace(consolidate_callback=None)):
+        consumer.hub = hub
+        consumer._hand_out()
