@@ -1,6 +1,6 @@
 """Group commit: requests that arrive together are stored together, and each learns what became of its own XADD.
 
-    submit ──▶ the line of the partition's server ──▶ batches (ingress/line.py) ──▶ each future: STORED or why not
+    submit ──▶ the line of the partition's server ──▶ batches (ingress/line.py) ──▶ each is told: STORED or why not
 
 There is one line, and one server, but for a cluster: there each node has a line of its own (ingress/nodes.py), so that
 one that is away delays the deliveries of its own partitions and no others.
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from ingress.bells import Bells
-from ingress.line import PATIENCE, Delivery, Line, Outcome, Redirected, pack
+from ingress.line import PATIENCE, Delivery, Line, Outcome, Redirected
 from ingress.metrics import Metrics
 from ingress.nodes import Nodes
 from ingress.sparing import SparingLog
@@ -68,24 +68,23 @@ class Intake:
             self._lines = await self._nodes.open([key.inbox for key in keys])
         elif self._only is not None:
             self._lines = [self._only] * partitions
-        self._inboxes = tuple(key.inbox.encode() for key in keys)
+        self._inboxes = tuple(b"%b$1\r\n*\r\n$1\r\nb\r\n" % _packed(key.inbox) for key in keys)
         self.bells = Bells(keys, self._carried)
 
-    def submit(self, partition: int, body: bytes, url_team: str | None) -> asyncio.Future[Outcome]:
-        """Have ``body`` appended to the partition's inbox. The future never fails."""
-        outcome: asyncio.Future[Outcome] = self._loop.create_future()
+    def submit(self, partition: int, body: bytes, url_team: str | None, told: Callable[[Outcome], None]) -> None:
+        """Have ``body`` appended to the partition's inbox. ``told`` is called once, in this call or from the loop; it
+        must not raise."""
         size = len(body)
         if self.unanswered >= WAITING_DELIVERIES or (
             self.unanswered_bytes and self.unanswered_bytes + size > WAITING_BYTES
         ):
-            outcome.set_result(Outcome.OVERLOADED)
-            return outcome
-        team = () if url_team is None else (b"t", url_team.encode("utf-8", "surrogatepass"))
-        command = pack(b"XADD", self._inboxes[partition], b"*", b"b", body, *team)
+            told(Outcome.OVERLOADED)
+            return
+        team = b"" if url_team is None else _team(url_team)
+        command = b"%b%b$%d\r\n%b\r\n%b" % (_FIELDS[bool(team)], self._inboxes[partition], size, body, team)
         self.unanswered += 1
         self.unanswered_bytes += size
-        self._lines[partition].put(Delivery(outcome, partition, command, size, self._loop.time() + PATIENCE))
-        return outcome
+        self._lines[partition].put(Delivery(told, partition, command, size, self._loop.time() + PATIENCE))
 
     async def drain(self) -> None:
         """Wait until everything submitted has its outcome."""
@@ -98,7 +97,7 @@ class Intake:
         if self._nodes is not None:
             await self._nodes.close()
         for line in self._known_lines():
-            await line.pool.aclose()
+            await line.close()
 
     def tell(self, delivery: Delivery, outcome: Outcome) -> None:
         """What became of a delivery."""
@@ -107,8 +106,7 @@ class Intake:
         if outcome is Outcome.STORED:
             self.stored += 1
             self.stored_bytes += delivery.size
-        if not delivery.outcome.done():
-            delivery.outcome.set_result(outcome)
+        delivery.told(outcome)
 
     def redirect(self, line: Line, delivery: Delivery, error: Redirected) -> None:
         """A node says that another one has the delivery's partition."""
@@ -128,3 +126,16 @@ class Intake:
 
     def _known_lines(self) -> list[Line]:
         return [self._only] if self._only is not None else self._nodes.lines if self._nodes is not None else []
+
+
+# XADD inbox * b body [t team], as hiredis would pack it: here all but the body's length is known beforehand.
+_FIELDS: Final = (b"*5\r\n$4\r\nXADD\r\n", b"*7\r\n$4\r\nXADD\r\n")  # without and with a team
+
+
+def _packed(word: str) -> bytes:
+    encoded = word.encode("utf-8", "surrogatepass")
+    return b"$%d\r\n%b\r\n" % (len(encoded), encoded)
+
+
+def _team(url_team: str) -> bytes:
+    return b"$1\r\nt\r\n" + _packed(url_team)

@@ -21,25 +21,25 @@ A node of a cluster may answer that another one has the partition (MOVED, or ASK
 stored, and is handed to whoever knows the nodes. A server that became a replica refuses to write for good: its
 connection is given up, so that the next goes where Sentinels, or a name, say that the primary is.
 
-redis-py makes, checks and closes the connections. Its pipeline is not used: packing and parsing in it takes longer than
-all else that a request costs, so the commands are packed by hiredis as they arrive.
+redis-py makes, checks and closes the connections; what goes over them is not its own (ingress/link.py says why).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from itertools import islice
 from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
 import hiredis
 import redis.asyncio
 import redis.exceptions
-from redis.asyncio.connection import AbstractConnection as Connection
 
 from ingress.bells import Bells
+from ingress.link import Link, Links
 from ingress.metrics import Metrics
 from ingress.sparing import SparingLog
 from worker.store.client import describe
@@ -69,7 +69,7 @@ class Delivery(NamedTuple):
     """``asking``: two commands, of which the first tells a node that it is to take what is not its own yet. ``hops``:
     how often it was handed to another node."""
 
-    outcome: asyncio.Future[Outcome]
+    told: Callable[[Outcome], None]
     partition: int
     command: bytes
     size: int
@@ -80,6 +80,9 @@ class Delivery(NamedTuple):
 
 class Front(Protocol):
     """Where deliveries come from, and what became of them goes to."""
+
+    stored: int  # deliveries since the start, and their bytes
+    stored_bytes: int
 
     @property
     def bells(self) -> Bells: ...
@@ -103,7 +106,7 @@ class Line:
         flush: bool = False,
         clustered: bool = False,
     ) -> None:
-        self.pool = pool
+        self._links = Links(pool)
         self._clustered = clustered
         self._send = self._store_and_flush if flush else self._store_only
         self._front = front
@@ -138,6 +141,10 @@ class Line:
             else:
                 await asyncio.wait([self._commit])
 
+    async def close(self) -> None:
+        """Let go of the connections."""
+        await self._links.close()
+
     def _begin_commit(self) -> None:
         self._commit_due = False
         if self._waiting and self._commit is None:
@@ -162,54 +169,51 @@ class Line:
         try:
             # The oldest delivery's patience is the batch's. What has waited that long fails without being sent.
             async with asyncio.timeout_at(batch[0].deadline):
-                connection = await self.pool.get_connection()
+                link = await self._links.take()
                 try:
-                    await self._send(connection, batch, outcomes)
+                    await self._send(link, batch, outcomes)
                 except BaseException:
                     # Replies may be on their way still; whoever used the connection next would take them for its own.
-                    await connection.disconnect(nowait=True)
+                    await self._links.let_go(broken=True)
                     raise
-                finally:
-                    await self.pool.release(connection)
         except (redis.exceptions.RedisError, OSError, TimeoutError) as error:
             self._log.warning("store_unavailable", type(error).__name__, error=describe(error))
             self._front.failed(self)
         finally:
-            stored = size = 0
+            stored, size = self._front.stored, self._front.stored_bytes
             for delivery, outcome in zip(batch, outcomes, strict=True):
-                if outcome is _STORED:
-                    stored += 1
-                    size += delivery.size
                 if outcome is not None:
                     self._front.tell(delivery, outcome)
-            self._metrics.accepted.inc(stored)
-            self._metrics.bytes.inc(size)
+            self._metrics.accepted.inc(self._front.stored - stored)
+            self._metrics.bytes.inc(self._front.stored_bytes - size)
             self._metrics.batch_size.observe(len(batch))
             self._metrics.commit_seconds.observe(perf_counter() - started)
 
-    async def _store_only(self, connection: Connection, batch: list[Delivery], outcomes: list[Outcome | None]) -> None:
-        """Send the batch, and note in ``outcomes`` what each reply says, as it comes; None of those handed on."""
+    async def _store_only(self, link: Link, batch: list[Delivery], outcomes: list[Outcome | None]) -> None:
+        """Send the batch, and note in ``outcomes`` what each reply says, also where not all of them come; None of those
+        handed on."""
         partitions = list({delivery.partition for delivery in batch})
         commands = [delivery.command for delivery in batch]
         commands += [self._front.bells[partition] for partition in partitions]
-        await connection.send_packed_command(commands, check_health=False)
+        asking = [at for at, delivery in enumerate(batch) if delivery.asking]
+        replies: list[Any] = []
         demoted = False
-        for at, delivery in enumerate(batch):
-            if delivery.asking:
-                await _reply(connection)
-            reply = await _reply(connection)
-            if isinstance(reply, Exception):
-                outcomes[at] = self._refused(delivery, reply)
-                demoted = demoted or isinstance(reply, redis.exceptions.ReadOnlyError)
-            else:
-                outcomes[at] = _STORED
-        self._ring_new(partitions, [await _reply(connection) for _ in partitions])
+        try:
+            await link.exchange(commands, len(commands) + len(asking), replies)
+        finally:
+            for at in asking:
+                del replies[at : at + 1]  # each before its delivery's own: those before it are gone already
+            for at, reply in enumerate(replies[: len(batch)]):
+                if isinstance(reply, Exception):
+                    outcomes[at] = self._refused(batch[at], reply)
+                    demoted = demoted or isinstance(reply, redis.exceptions.ReadOnlyError)
+                else:
+                    outcomes[at] = _STORED
+        self._ring_new(partitions, replies[len(batch) :])
         if demoted:
-            await connection.disconnect(nowait=True)
+            await self._links.let_go(broken=True)
 
-    async def _store_and_flush(
-        self, connection: Connection, batch: list[Delivery], outcomes: list[Outcome | None]
-    ) -> None:
+    async def _store_and_flush(self, link: Link, batch: list[Delivery], outcomes: list[Outcome | None]) -> None:
         """The same in transactions, whose outcomes are noted when the disk has answered."""
         partitions = list({delivery.partition for delivery in batch})
         groups = [[partition] for partition in partitions] if self._clustered else [partitions]
@@ -224,18 +228,23 @@ class Line:
             ]
         left = batch[0].deadline - self._loop.time() - FLUSH_MARGIN
         commands.append(pack(b"WAITAOF", b"1", b"0", str(max(1, int(left * 1000)))))  # 0 would be for ever
-        await connection.send_packed_command(commands, check_health=False)
+        # Of each group what is replied to: deliveries, and None for the ASKING before one.
+        orders = [[at for own in places for at in ((None, own) if batch[own].asking else (own,))] for places in shares]
+        replies: list[Any] = []
+        await link.exchange(commands, sum(map(len, orders)) + len(partitions) + 2 * len(groups) + 1, replies)
+        said = iter(replies)
         heard: list[Outcome | None] = [Outcome.UNKNOWN] * len(batch)
-        for group, places in zip(groups, shares, strict=True):
-            queued = [await _reply(connection) for _ in range(1 + len(places) + len(group))]  # or why EXEC will refuse
-            replies = await _reply(connection)
-            if isinstance(replies, Exception):
-                causes = queued[1 : 1 + len(places)]
-                replies = [cause if isinstance(cause, Exception) else replies for cause in causes] + [None] * len(group)
-            for at, reply in zip(places, replies, strict=False):
-                heard[at] = self._refused(batch[at], reply) if isinstance(reply, Exception) else _STORED
-            self._ring_new(group, replies[len(places) :])
-        if not self._flushed(await _reply(connection)):
+        for group, order in zip(groups, orders, strict=True):
+            queued = list(islice(said, 1 + len(order) + len(group)))  # or why EXEC will refuse
+            done = next(said)
+            if isinstance(done, Exception):
+                causes = queued[1 : 1 + len(order)]
+                done = [cause if isinstance(cause, Exception) else done for cause in causes] + [None] * len(group)
+            for at, reply in zip(order, done, strict=False):
+                if at is not None:
+                    heard[at] = self._refused(batch[at], reply) if isinstance(reply, Exception) else _STORED
+            self._ring_new(group, done[len(order) :])
+        if not self._flushed(next(said)):
             heard = [Outcome.UNKNOWN if outcome is _STORED else outcome for outcome in heard]
         outcomes[:] = heard
 
@@ -268,14 +277,6 @@ def pack(*words: bytes | str) -> bytes:
     """A command as it is sent."""
     command: bytes = hiredis.pack_command(words)  # type: ignore[arg-type]  # the stub takes one word only
     return command
-
-
-async def _reply(connection: Connection) -> Any:
-    """The next reply; an error reply as it is."""
-    try:
-        return await connection.read_response()
-    except redis.exceptions.ResponseError as error:
-        return error
 
 
 _MULTI: Final = pack(b"MULTI")

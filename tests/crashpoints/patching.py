@@ -6,6 +6,7 @@ points.py names, and the sending of commands, for the points in the middle of on
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib
 import inspect
@@ -14,9 +15,9 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, Protocol
 
-import redis.asyncio.connection
 import redis.connection
 
+from ingress.link import Link
 from tests.crashpoints.points import DIRECT_WRITE, INTAKE_WRITE, WRAPPED, When, Wrapped, name_of
 
 _COMMAND: Final = re.compile(rb"\*\d+\r\n\$\d+\r\n([A-Z]+)\r\n")
@@ -62,8 +63,7 @@ def install(agent: Agent) -> Callable[[], None]:
     patch(Scripts, "run", _script(Scripts.run, agent, fate))
     connection = redis.connection.AbstractConnection
     patch(connection, "send_packed_command", _sync_send(connection.send_packed_command, agent, fate))
-    far = redis.asyncio.connection.AbstractConnection
-    patch(far, "send_packed_command", _async_send(far.send_packed_command, agent))
+    patch(Link, "exchange", _exchange(Link.exchange, agent))
 
     def restore() -> None:
         for owner, name, value in reversed(undo):
@@ -161,20 +161,18 @@ def _sync_send(send: Callable[..., Any], agent: Agent, fate: _Fate) -> Callable[
     return sending
 
 
-def _async_send(send: Callable[..., Any], agent: Agent) -> Callable[..., Any]:
-    @functools.wraps(send)
-    async def sending(self: Any, command: Any, check_health: bool = True) -> Any:
-        data = _packed(command)
-        if b"XADD" not in data:
-            return await send(self, command, check_health)
+def _exchange(exchange: Callable[..., Any], agent: Agent) -> Callable[..., Any]:
+    @functools.wraps(exchange)
+    async def exchanging(self: Link, commands: list[bytes], *terms: Any) -> None:
+        data = b"".join(commands)
         for when in When:
             if when is When.AFTER:
-                await send(self, command, check_health)
+                await exchange(self, commands, *terms)
             if agent.arrive(name_of(INTAKE_WRITE, when), (data,)):
                 if when in (When.TORN, When.UNREAD):
-                    self._writer.write(data[: len(data) // 2] if when is When.TORN else data)
-                    await self._writer.drain()
+                    self._transport.write(data[: len(data) // 2] if when is When.TORN else data)
+                    while self._transport.get_write_buffer_size():  # noqa: ASYNC110 - nothing to wait on
+                        await asyncio.sleep(0)
                 agent.die()
-        return None
 
-    return sending
+    return exchanging

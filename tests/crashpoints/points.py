@@ -92,7 +92,7 @@ COMMANDS: Final = (
 INGRESS: Final = (
     Wrapped("intake.submit", "ingress.intake:Intake.submit"),
     Wrapped("intake.batch", "ingress.line:Line._next_batch"),
-    Wrapped("intake.reply", "ingress.line:_reply"),
+    Wrapped("intake.reply", "ingress.link:Link.data_received"),
     Wrapped("intake.ring", "ingress.line:Line._ring_new"),
     Wrapped("intake.tell", "ingress.intake:Intake.tell"),
     Wrapped("ringer.take", "ingress.ringer:Ringer._take"),
