@@ -22,7 +22,7 @@ from tests.bench.sections.conflation import conflation
 from tests.bench.sections.durability import durability
 from tests.bench.sections.fairness import fairness
 from tests.bench.sections.http import front_door, whole_road
-from tests.bench.sections.latency import idle_latency
+from tests.bench.sections.latency import idle_latency, latency_steps
 from tests.bench.sections.memory import memory
 from tests.bench.sections.processes import process_memory
 from tests.bench.sections.scale import scale
@@ -32,6 +32,7 @@ SECTIONS: dict[str, Callable[[Workload, int], Section]] = {
     "front-door": lambda workload, posts: front_door(workload),
     "whole-road": lambda workload, posts: whole_road(workload),
     "latency": lambda workload, posts: idle_latency(workload.seed, posts),
+    "latency-steps": lambda workload, posts: latency_steps(workload.seed, posts),
     "memory": lambda workload, posts: memory(workload),
     "process-memory": lambda workload, posts: process_memory(workload),
     "conflation": lambda workload, posts: conflation(workload.seed),

@@ -15,16 +15,16 @@ _clients: dict[int, redis.Redis] = {}
 
 @handler(name="first", on="*")
 def first(event: Event, ctx: Context) -> None:
-    _stamp(time.monotonic(), event.seq)
+    _stamp("first", time.monotonic(), event.seq)
 
 
 @handler(name="second", on="*")
 def second(event: Event, ctx: Context) -> None:
-    _stamp(time.monotonic(), event.seq)
+    _stamp("second", time.monotonic(), event.seq)
 
 
-def _stamp(now: float, seq: int) -> None:
+def _stamp(handler: str, now: float, seq: int) -> None:
     client = _clients.get(os.getpid())
     if client is None:
         client = _clients[os.getpid()] = redis.Redis.from_url(os.environ["HANDOFF_REDIS_URL"])
-    client.rpush(STAMPS, f"{seq} {now!r}")
+    client.rpush(STAMPS, f"{handler} {seq} {now!r}")

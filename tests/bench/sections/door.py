@@ -30,12 +30,12 @@ class Door:
 
 
 @contextmanager
-def open_door(redis_url: str, **settings: str) -> Iterator[Door]:
-    """``settings`` are named without ``HANDOFF_``."""
+def open_door(redis_url: str, *, module: str = "ingress", **settings: str) -> Iterator[Door]:
+    """``settings`` are named without ``HANDOFF_``; ``module`` is what is run."""
     address = f"127.0.0.1:{servers.free_port()}"
     environment = {"HANDOFF_REDIS_URL": redis_url, "HANDOFF_BIND": address, "HANDOFF_WEBHOOK_SECRET": SECRET}
     environment |= {f"HANDOFF_{name}": value for name, value in settings.items()}
-    with processes.running(processes.python("ingress"), {**environment, "PYTHONPATH": str(ROOT)}, ROOT) as process:
+    with processes.running(processes.python(module), {**environment, "PYTHONPATH": str(ROOT)}, ROOT) as process:
         until(lambda: _ready(address), "the front door is open", deadline=60)
         yield Door(process, address)
 

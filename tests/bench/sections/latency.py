@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 import time
-from collections.abc import Sequence
-from statistics import quantiles
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median, quantiles
 from typing import Any, Final
+from unittest import mock
 
+from tests.bench import steps
 from tests.bench.arena import Arena, arena_for
 from tests.bench.contenders.handoff import start_worker
 from tests.bench.sections import Section
@@ -18,45 +24,88 @@ from tests.processes import until
 from worker.ops import samples
 from worker.ops.samples import SampleDelivery
 
-HANDLERS: Final = 2  # of tests.bench.stamps
+HANDLERS: Final = ("first", "second")  # of tests.bench.stamps
 WARMING: Final = 40  # events that come first: the team's position is known after them, and the wait at its least
 SPACING: Final = 0.03  # seconds between two posts
 GAP_SPACING: Final = 0.08  # no wait reaches into the next one
 GAP_WAIT: Final = 0.02  # seconds: what `auto` comes to where nothing is ever late
 
+Row = tuple[str, float, str]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """``posted``: seq -> when; ``called``: handler, seq and when. Monotonic seconds, of one clock for all processes."""
+
+    posted: dict[int, float]
+    called: list[tuple[str, int, float]]
+
+    def seconds(self, *handlers: str) -> list[float]:
+        """From post to call, of each call of these handlers."""
+        return [at - self.posted[seq] for handler, seq, at in self.called if handler in handlers]
+
 
 def idle_latency(seed: int, posts: int) -> Section:
     """Of one team's events in order; and of events above a gap, from which the wait itself is taken."""
-    in_order = _latencies(samples.stream(seed, posts + WARMING, 1), SPACING)
-    held = _latencies(samples.stream(seed, posts // 3 + WARMING, 1, gaps=1.0), GAP_SPACING, gap_wait=f"{GAP_WAIT}s")
+    in_order = _calls(samples.stream(seed, posts + WARMING, 1), SPACING)
+    gaps = _calls(samples.stream(seed, posts // 3 + WARMING, 1, gaps=1.0), GAP_SPACING, gap_wait=f"{GAP_WAIT}s")
+    held = [one - GAP_WAIT for one in gaps.seconds(*HANDLERS)]
+    rows: list[Row] = []
+    for handler in HANDLERS:
+        rows += _percentiles(f"in order, {handler} handler", in_order.seconds(handler))
+    every = in_order.seconds(*HANDLERS)
+    rows += _percentiles("in order, every call", every)
+    rows += _percentiles(f"above a gap, less the wait of {GAP_WAIT * 1000:g} ms", held)
+    rows.append(("what holding costs beside the wait, p50", (median(held) - median(every)) * 1000, "ms"))
     return Section(
-        "Idle latency, POST to handler",
-        [
-            *_percentiles("in order", in_order),
-            *_percentiles(f"above a gap, less the wait of {GAP_WAIT * 1000:g} ms", [one - GAP_WAIT for one in held]),
-        ],
-        f"{posts} posts, {SPACING * 1000:g} ms apart, {HANDLERS} handlers, each call counted",
+        "Idle latency, POST to first line",
+        rows,
+        f"{posts} posts of one team, {SPACING * 1000:g} ms apart, {len(HANDLERS)} handlers, worker of 2 processes",
     )
 
 
-def _latencies(deliveries: Sequence[SampleDelivery], spacing: float, **settings: str) -> list[float]:
-    """Seconds from post to call, for each call but those of the first ``WARMING`` events."""
+def latency_steps(seed: int, posts: int) -> Section:
+    """Where that time goes, in the order of time."""
+    with tempfile.TemporaryDirectory(prefix="handoff-steps-") as folder:
+        file = Path(folder) / "steps"
+        with mock.patch.dict(os.environ, {steps.FILE: str(file)}):
+            calls = _calls(samples.stream(seed, posts + WARMING, 1), SPACING, traced=True)
+        found = steps.table(file, sorted(calls.posted.values()), SPACING)
+    for handler in HANDLERS:
+        found.append((f"runner {handler}: first line", median(calls.seconds(handler))))
+    rows = [(what, at * 1000, "ms") for what, at in sorted(found, key=lambda step: step[1])]
+    return Section("Steps of a delivery", rows, "medians of the time since the POST, as each process wrote it down")
+
+
+def _calls(deliveries: Sequence[SampleDelivery], spacing: float, *, traced: bool = False, **settings: str) -> Calls:
+    """All but those of the first ``WARMING`` events."""
     workload = Workload(0, len(deliveries), tuple(deliveries))
-    with arena_for(workload) as arena, open_door(arena.url) as door:
-        worker = start_worker(arena.url, "tests.bench.stamps", **settings)
+    door, handlers = (
+        ("tests.bench.traced_ingress", "tests.bench.traced_handlers")
+        if traced
+        else (
+            "ingress",
+            "tests.bench.stamps",
+        )
+    )
+    with arena_for(workload) as arena, open_door(arena.url, module=door) as open_one:
+        worker = start_worker(arena.url, handlers, **settings)
         try:
             arena.wait_for_blocked(worker, "brpop")
-            host, _, port = door.address.partition(":")
+            host, _, port = open_one.address.partition(":")
             with socket.create_connection((host, int(port))) as connection:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                posted = _post(connection, deliveries[:WARMING], spacing)
-                until(lambda: arena.client.llen(STAMPS) == WARMING * HANDLERS, "the first events are handled")
-                posted |= _post(connection, deliveries[WARMING:], spacing)
-            until(lambda: arena.client.llen(STAMPS) == len(deliveries) * HANDLERS, "all events are handled")
-            warm = {delivery.seq for delivery in deliveries[:WARMING]}
-            return [called - posted[seq] for seq, called in _stamps(arena) if seq not in warm]
+                _post(connection, deliveries[:WARMING], spacing)
+                _wait_for(arena, WARMING)
+                posted = _post(connection, deliveries[WARMING:], spacing)
+            _wait_for(arena, len(deliveries))
+            return Calls(posted, [stamp for stamp in _stamps(arena) if stamp[1] in posted])
         finally:
             worker.kill()
+
+
+def _wait_for(arena: Arena, events: int) -> None:
+    until(lambda: arena.client.llen(STAMPS) == events * len(HANDLERS), f"{events} events are handled")
 
 
 def _post(connection: socket.socket, deliveries: Sequence[SampleDelivery], spacing: float) -> dict[int, float]:
@@ -72,12 +121,13 @@ def _post(connection: socket.socket, deliveries: Sequence[SampleDelivery], spaci
     return posted
 
 
-def _stamps(arena: Arena) -> list[tuple[int, float]]:
+def _stamps(arena: Arena) -> Iterable[tuple[str, int, float]]:
     entries: Any = arena.client.lrange(STAMPS, 0, -1)
-    pairs = (entry.split() for entry in entries)
-    return [(int(seq), float(called)) for seq, called in pairs]
+    for entry in entries:
+        handler, seq, called = entry.split()
+        yield handler.decode(), int(seq), float(called)
 
 
-def _percentiles(what: str, seconds: Sequence[float]) -> list[tuple[str, float, str]]:
+def _percentiles(what: str, seconds: Sequence[float]) -> list[Row]:
     cuts = quantiles(seconds, n=100, method="inclusive")
     return [(f"{what}, p{rank}", cuts[rank - 1] * 1000, "ms") for rank in (50, 90, 99)]
