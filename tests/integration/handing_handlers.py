@@ -12,7 +12,7 @@ def telling(self: DoorbellConsumer) -> None:
     waiting = self.pool._pool.outbound_buffer
     before = len(waiting)
     _hand_out(self)
-    print(f"{before} bell, {len(waiting)} left", flush=True)
+    print(f"<{before} bell, {len(waiting)} left>", flush=True)  # processes write in between one another's
 
 
 DoorbellConsumer._hand_out = telling  # type: ignore[method-assign]
@@ -20,9 +20,9 @@ DoorbellConsumer._hand_out = telling  # type: ignore[method-assign]
 
 @handler
 def one(change: AssigneeChange, ctx: Context) -> None:
-    print(f"one {change.seq}", flush=True)
+    print(f"<one {change.seq}>", flush=True)
 
 
 @handler
 def other(change: AssigneeChange, ctx: Context) -> None:
-    print(f"other {change.seq}", flush=True)
+    print(f"<other {change.seq}>", flush=True)

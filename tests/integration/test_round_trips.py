@@ -105,7 +105,7 @@ def test_on_the_whole_road_no_bell_is_a_command_of_its_own(tmp_path: Path) -> No
         assert counts["ring"] == counts["XADD"] == 5
         assert counts["LPUSH"] == 0, "a bell that is rung is another round trip"
         assert 5 <= counts["commit"] <= 6
-        worker.wait_for_output("1 bell, 0 left", 60)
+        worker.wait_for_output("<1 bell, 0 left>", 60)
 
 
 def handle(road: Road, seq: int) -> None:
@@ -114,4 +114,4 @@ def handle(road: Road, seq: int) -> None:
     headers = {HEADER: sign(body, road.secret, road.now())}
     assert road.http.post("/webhooks/inbox", content=body, headers=headers).status_code == 202
     output = road.workers[0]
-    until(lambda: f"one {seq}\n" in output.output and f"other {seq}\n" in output.output, "it is handled")
+    until(lambda: f"<one {seq}>" in output.output and f"<other {seq}>" in output.output, "it is handled")
