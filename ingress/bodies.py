@@ -1,53 +1,106 @@
-"""How much of bodies may be here, of one and of all that are on their way together.
+"""Reads bodies within their limits: of one body, of the time for it, and of all that are on their way together.
 
 Nobody has to have signed anything to begin a body, so no stranger must be able to fill the memory with halves of them:
 
-- up to ``WHOLE`` bytes, as nearly every delivery has: not counted; what is kept of them is bounded by the number of
-  connections;
-- larger ones, and those that do not say how large they are: counted. When more than ``PARTS_BYTES`` of them are here,
-  the one that has taken the longest is given up: who sends at all takes less time than who waits.
+- up to ``WHOLE`` bytes, as nearly every delivery has: read in one go, which is fast; what is kept of them is bounded
+  by the number of connections;
+- larger ones, and those that do not say how large they are: read in parts and counted. When more than ``PARTS_BYTES``
+  of them are here, the one that has taken the longest is given up: who sends at all takes less time than who waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final, Protocol
 
+PATIENCE: Final = 15.0  # seconds for a body to arrive
 DISCARD: Final = 8 * 1024 * 1024  # bytes of an oversized body read away, so that the sender gets to see its answer
 WHOLE: Final = 32 * 1024
 PARTS_BYTES: Final = 64 * 1024 * 1024
 
 
-class Sender(Protocol):
-    """Whose body it is."""
-
-    def give_up(self) -> None:
-        """Wait no longer for the rest of it, and ``leave`` the room."""
+class Headers(Protocol):
+    def get(self, key: str, default: None = None) -> str | None: ...
 
 
-class Room:
-    """The bodies of one event loop that are counted."""
+class Incoming(Protocol):
+    """What is used of RSGI's HTTP protocol to read: the body, whole or in parts."""
 
-    def __init__(self) -> None:
-        self._sizes: dict[Sender, int] = {}  # bytes that came of each, oldest first
-        self._kept: dict[Sender, int] = {}  # bytes that are here of each
-        self.together = 0
+    async def __call__(self) -> bytes: ...
+    def __aiter__(self) -> Incoming: ...
+    async def __anext__(self) -> bytes: ...
 
-    def size_of(self, sender: Sender) -> int:
-        """Bytes that have come of it."""
-        return self._sizes.get(sender, 0)
 
-    def count(self, sender: Sender, more: int, *, kept: bool) -> None:
-        """``more`` bytes have come. Those that are not ``kept`` take no room, and those before them none any more."""
-        self._sizes[sender] = self._sizes.get(sender, 0) + more
-        before = self._kept.get(sender, 0)
-        self._kept[sender] = now = before + more if kept else 0
-        self.together += now - before
-        while self.together > PARTS_BYTES and len(self._sizes) > 1:
+class TooLarge(Exception):
+    """The body is over the limit."""
+
+
+class Bodies:
+    """Reads the bodies of one event loop. ``limit`` is the most bytes that one may have."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._sizes: dict[asyncio.Task[object], int] = {}  # bytes here of those read in parts, oldest first
+        self._together = 0
+
+    async def read(self, headers: Headers, incoming: Incoming) -> bytes:
+        """The whole body. Raises ``TooLarge``, ``TimeoutError`` (too slow, or given up for others) or ``RuntimeError``
+        (RSGIProtocolClosed: the connection broke)."""
+        length = headers.get("content-length")
+        size = None if length is None else int(length)  # the server has checked it, and keeps the body to it
+        if size is None and headers.get("transfer-encoding") is None:
+            return b""
+        if (
+            size is not None
+            and size > self._limit
+            and (size > self._limit + DISCARD or headers.get("expect") is not None)
+        ):
+            raise TooLarge
+        # asyncio.timeout() would do the same for three times the time, and this is every request's.
+        task = asyncio.current_task()
+        assert task is not None
+        alarm = self._loop.call_later(PATIENCE, task.cancel)
+        try:
+            if size is not None and size <= WHOLE and size <= self._limit:
+                return await incoming()
+            return await self._in_parts(incoming, task)
+        except asyncio.CancelledError:
+            task.uncancel()
+            raise TimeoutError from None
+        finally:
+            alarm.cancel()
+
+    async def _in_parts(self, incoming: Incoming, task: asyncio.Task[object]) -> bytes:
+        # A body that breaks off ends here as if it were whole: it is refused then, for its signature isn't right.
+        parts: list[bytes] = []
+        size = 0
+        self._sizes[task] = 0
+        try:
+            async for part in incoming:
+                size += len(part)
+                if size <= self._limit:
+                    parts.append(part)
+                    self._count(task, len(part))
+                elif size <= self._limit + DISCARD:
+                    parts.clear()
+                    self._count(task, -self._sizes[task])
+                else:
+                    break
+            if size > self._limit:
+                raise TooLarge
+            return b"".join(parts)
+        finally:
+            self._together -= self._sizes.pop(task, 0)
+
+    def _count(self, task: asyncio.Task[object], more: int) -> None:
+        if task not in self._sizes:  # given up, and not told yet
+            return
+        self._sizes[task] += more
+        self._together += more
+        while self._together > PARTS_BYTES and len(self._sizes) > 1:
             oldest = next(iter(self._sizes))
-            oldest.give_up()
-            self.leave(oldest)
-
-    def leave(self, sender: Sender) -> None:
-        """It has all come, or is given up. No error if it was never counted."""
-        if self._sizes.pop(sender, None) is not None:
-            self.together -= self._kept.pop(sender)
+            self._together -= self._sizes.pop(oldest)
+            if oldest is task:
+                raise TimeoutError
+            oldest.cancel()

@@ -1,14 +1,17 @@
-"""The connections that are open: how many, how long each may take, and what gives way when thousands of them crowd.
+"""Keeps strangers' connections from locking the provider out: when they crowd, those that bring nothing are cut.
 
-    few enough ──more than CROWDED of those that may be ────▶ crowded: every TICK, cut what is idle or slow
+    few connections ──── more than CROWDED of those that may be ────▶ crowded: every TICK, cut what is idle or slow
            ▲                                                             │
            └────────────────────── few enough again ◀────────────────────┘
 
-So many are served at a time, and the others wait in the kernel's queue, in order. One that never sends a request, or
-sends it a byte at a time, costs its owner nothing and keeps its place until the head's time is over, which is more than
-a minute for the sake of load balancers' idle connections. So while they crowd, whoever has had ``GRACE`` seconds and is
-not at a request younger than that has to go, and the next one in the queue comes in. Spared is whoever brought a
-delivery that was accepted within ``TRUSTED`` seconds: nobody can do that without a secret.
+The HTTP server serves so many connections at a time and leaves the others waiting in the kernel's queue, in order. One
+that never sends a request, or sends it a byte at a time, costs its owner nothing and keeps its place until the head's
+time is over, which is more than a minute for the sake of load balancers' idle connections. So while they crowd, whoever
+has had ``GRACE`` seconds and is not at a request younger than that has to go, and the next one in the queue comes in.
+Spared is whoever brought a delivery that was accepted within ``TRUSTED`` seconds: nobody can do that without a secret.
+
+The server gives no way to close a connection. But its sockets are this process's: one that is shut down here ends
+there as if the other side had hung up (shutdown(2) works on the connection, whichever descriptor names it).
 
 All of this bounds the harm that connections do. It is no match for who opens thousands of them each second; limits by
 address are the business of the TLS proxy in front.
@@ -17,17 +20,15 @@ address are the business of the TLS proxy in front.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
 import socket
+import time
+from collections.abc import Iterator
 from contextlib import suppress
-from email.utils import formatdate
 from typing import Final
 
-from ingress.answers import Answer
-from ingress.bodies import Room
-from ingress.http1 import Application, Connection
 from ingress.metrics import Metrics
-from ingress.signature import HEADER
 from ingress.sparing import SparingLog
 
 MOST: Final = 4096  # connections served at a time
@@ -36,7 +37,7 @@ CROWDED: Final = 0.75  # share of the connections that may be
 TICK: Final = 0.5  # seconds between looks
 GRACE: Final = 2.0  # seconds; the intake's patience, and a little
 TRUSTED: Final = 60.0  # seconds, as long as load balancers keep an idle connection
-AT_ONCE: Final = 64  # connections accepted in one turn of the loop
+REMEMBERED: Final = 8192  # connections that brought a delivery, twice
 
 
 def allowed() -> int:
@@ -55,148 +56,86 @@ def allowed() -> int:
 
 
 class Connections:
-    """Accepts connections and keeps them. One for an event loop; ``application`` is set before the first is accepted.
+    """Which connections are at a request, and which have brought something. Peers are ``address:port``."""
 
-    ``max_body`` is bytes, and ``too_large`` what a larger body is answered.
-    """
-
-    application: Application
-
-    def __init__(self, most: int, max_body: int, too_large: Answer, metrics: Metrics) -> None:
-        self.loop = asyncio.get_running_loop()
+    def __init__(self, most: int, metrics: Metrics) -> None:
         self.most = most
-        self.signature_header = HEADER.lower().encode()
-        self.max_body = max_body
-        self.too_large = too_large
-        self.room = Room()
-        self.stopping = False  # every answer is a connection's last
-        self.in_flight = 0  # requests whose head is here, and which are not answered yet
-        self.date = _date()
         self._metrics = metrics
         self._log = SparingLog()
-        self._listener: socket.socket | None = None
-        self._accepting = False
-        self._count = 0  # accepted, and not ended; some of them are being made
-        self._making: set[asyncio.Task[None]] = set()
-        self._all: dict[Connection, None] = {}  # in the order in which they came
-        self._empty: asyncio.Future[None] | None = None
+        self._at_request: dict[str, float] = {}  # peer -> when its request's head was here
+        self._trusted: dict[str, float] = {}  # peer -> when its last delivery was accepted
+        self._trusted_before: dict[str, float] = {}
+        self._since: dict[str, float] = {}  # peer -> when it was first seen in a crowd
 
-    # --- coming and going ---------------------------------------------------------------------------------------------
+    @property
+    def in_flight(self) -> int:
+        """Requests being answered now."""
+        return len(self._at_request)
 
-    def accept_from(self, listener: socket.socket) -> None:
-        """Accept what comes to ``listener``, which does not block and stays its owner's."""
-        self._listener = listener
-        self._resume()
+    def begin(self, peer: str) -> None:
+        """A request's head has come from ``peer``."""
+        self._at_request[peer] = time.monotonic()
 
-    def stop_accepting(self) -> None:
-        """Leave connections that come from now on to others who have this socket; those that have come are served."""
-        if self._listener is not None:
-            self._accept(self.most)
-            self._pause()
-            self._listener = None
+    def end(self, peer: str, *, accepted: bool) -> None:
+        """Its request has its answer; ``accepted``: it was a delivery, and is stored."""
+        began = self._at_request.pop(peer, 0.0)
+        if accepted:
+            if len(self._trusted) >= REMEMBERED:
+                self._trusted_before, self._trusted = self._trusted, {}
+            self._trusted[peer] = began
 
-    def close_idle(self) -> None:
-        """End the connections that are at no request."""
-        for connection in list(self._all):
-            connection.close_if_idle()
-
-    def cut(self) -> None:
-        """End every connection."""
-        for connection in list(self._all):
-            connection.cut()
-
-    async def ended(self, seconds: float) -> bool:
-        """Wait until all have ended, for at most so long; whether they have."""
-        if self._count:
-            self._empty = self.loop.create_future()
-            await asyncio.wait([self._empty], timeout=seconds)
-        return not self._count
-
-    def joined(self, connection: Connection) -> None:
-        self._all[connection] = None
-
-    def left(self, connection: Connection) -> None:
-        self._all.pop(connection, None)
-        self._gone()
-
-    def _gone(self) -> None:
-        self._count -= 1
-        if self._empty is not None and not self._count and not self._empty.done():
-            self._empty.set_result(None)
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._listener is not None and not self._accepting and self._count < self.most:
-            self._accepting = True
-            self.loop.add_reader(self._listener, self._accept, AT_ONCE)
-
-    def _pause(self) -> None:
-        if self._listener is not None and self._accepting:
-            self._accepting = False
-            self.loop.remove_reader(self._listener)
-
-    def _accept(self, most: int) -> None:
-        listener = self._listener
-        if listener is None:
-            return
-        for _ in range(most):
-            if self._count >= self.most:
-                self._pause()
-                return
-            try:
-                accepted, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # no descriptor, no memory: the next look tries again
-                self._pause()
-                self._log.warning("not_accepted", type(error).__name__, error=error.strerror)
-                return
-            self._count += 1
-            making = self.loop.create_task(self._make(accepted))
-            self._making.add(making)
-            making.add_done_callback(self._making.discard)
-
-    async def _make(self, accepted: socket.socket) -> None:
-        try:
-            accepted.setblocking(False)
-            await self.loop.connect_accepted_socket(lambda: Connection(self), accepted)
-        except OSError:  # the other side has gone already
-            accepted.close()
-            self._gone()
-
-    # --- looking after them -------------------------------------------------------------------------------------------
-
-    async def run(self) -> None:
-        """Look after them for ever."""
+    async def run(self, port: int) -> None:
+        """Watch the connections to ``port`` for ever."""
         while True:
             await asyncio.sleep(TICK)
-            self.look()
+            if len(_descriptors()) < CROWDED * self.most:
+                self._since.clear()
+            else:
+                # In a thread, or every answer would wait for a look at thousands of them.
+                await asyncio.to_thread(self.relieve, port, time.monotonic())
 
-    def look(self) -> None:
-        """Tell those that have taken too long, and cut whoever has had their time in a crowd."""
-        self.date = _date()
-        self._resume()
-        now = self.loop.time()
-        crowded = self._count >= CROWDED * self.most
+    def relieve(self, port: int, now: float) -> int:
+        """Cut whoever has had their time by ``now``; how many that were."""
+        since: dict[str, float] = {}
         cut = 0
-        for connection in list(self._all):
-            if now >= connection.deadline:
-                connection.late()
-            elif not crowded:
-                connection.crowding = None
-            elif self._has_had_its_time(connection, now):
-                connection.cut()
-                cut += 1
+        for peer, connection in _connections(port):
+            since[peer] = self._since.get(peer, now)
+            if self._has_had_its_time(peer, since[peer], now):
+                with suppress(OSError):  # it has gone by itself
+                    connection.shutdown(socket.SHUT_RDWR)
+                    cut += 1
+        self._since = since
         if cut:
             self._metrics.cut.inc(cut)
-            self._log.warning("connections_cut", "crowded", cut=cut, open=self._count, most=self.most)
+            self._log.warning("connections_cut", "crowded", cut=cut, open=len(since), most=self.most)
+        return cut
 
-    def _has_had_its_time(self, connection: Connection, now: float) -> bool:
-        since = connection.crowding
-        if since is None:
-            since = connection.crowding = now
-        return now - max(since, connection.began) >= GRACE and now - connection.trusted >= TRUSTED
+    def _has_had_its_time(self, peer: str, since: float, now: float) -> bool:
+        if now - max(since, self._at_request.get(peer, 0.0)) < GRACE:
+            return False
+        trusted = self._trusted.get(peer) or self._trusted_before.get(peer)
+        return trusted is None or now - trusted >= TRUSTED
 
 
-def _date() -> bytes:
-    return formatdate(usegmt=True).encode()
+def _connections(port: int) -> Iterator[tuple[str, socket.socket]]:
+    """Every connection that was accepted on ``port``, by a descriptor of our own that is closed afterwards."""
+    for descriptor in _descriptors():
+        with suppress(OSError):  # closed meanwhile, no socket, or no longer connected
+            own = os.dup(descriptor)
+            try:
+                connection = socket.socket(fileno=own)
+            except OSError:
+                os.close(own)
+                continue
+            with connection:
+                if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
+                    host, at = connection.getpeername()[:2]
+                    yield (f"[{host}]:{at}" if ":" in host else f"{host}:{at}"), connection
+
+
+def _descriptors() -> list[int]:
+    """What this process has open; none on systems that do not say, where nothing is cut then."""
+    try:
+        return [int(name) for name in os.listdir("/dev/fd")]  # noqa: PTH208 - thousands of numbers, and no paths
+    except OSError:
+        return []

@@ -1,6 +1,6 @@
 """Group commit: requests that arrive together are stored together, and each learns what became of its own XADD.
 
-    submit ──▶ the line of the partition's server ──▶ batches (ingress/line.py) ──▶ each is told: STORED or why not
+    submit ──▶ the line of the partition's server ──▶ batches (ingress/line.py) ──▶ each future: STORED or why not
 
 There is one line, and one server, but for a cluster: there each node has a line of its own (ingress/nodes.py), so that
 one that is away delays the deliveries of its own partitions and no others.
@@ -71,20 +71,21 @@ class Intake:
         self._inboxes = tuple(b"%b$1\r\n*\r\n$1\r\nb\r\n" % _packed(key.inbox) for key in keys)
         self.bells = Bells(keys, self._carried)
 
-    def submit(self, partition: int, body: bytes, url_team: str | None, told: Callable[[Outcome], None]) -> None:
-        """Have ``body`` appended to the partition's inbox. ``told`` is called once, in this call or from the loop; it
-        must not raise."""
+    def submit(self, partition: int, body: bytes, url_team: str | None) -> asyncio.Future[Outcome]:
+        """Have ``body`` appended to the partition's inbox. The future never fails."""
+        outcome: asyncio.Future[Outcome] = self._loop.create_future()
         size = len(body)
         if self.unanswered >= WAITING_DELIVERIES or (
             self.unanswered_bytes and self.unanswered_bytes + size > WAITING_BYTES
         ):
-            told(Outcome.OVERLOADED)
-            return
+            outcome.set_result(Outcome.OVERLOADED)
+            return outcome
         team = b"" if url_team is None else _team(url_team)
         command = b"%b%b$%d\r\n%b\r\n%b" % (_FIELDS[bool(team)], self._inboxes[partition], size, body, team)
         self.unanswered += 1
         self.unanswered_bytes += size
-        self._lines[partition].put(Delivery(told, partition, command, size, self._loop.time() + PATIENCE))
+        self._lines[partition].put(Delivery(outcome, partition, command, size, self._loop.time() + PATIENCE))
+        return outcome
 
     async def drain(self) -> None:
         """Wait until everything submitted has its outcome."""
@@ -106,7 +107,8 @@ class Intake:
         if outcome is Outcome.STORED:
             self.stored += 1
             self.stored_bytes += delivery.size
-        delivery.told(outcome)
+        if not delivery.outcome.done():
+            delivery.outcome.set_result(outcome)
 
     def redirect(self, line: Line, delivery: Delivery, error: Redirected) -> None:
         """A node says that another one has the delivery's partition."""

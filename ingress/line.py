@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from itertools import islice
 from time import perf_counter
@@ -69,7 +69,7 @@ class Delivery(NamedTuple):
     """``asking``: two commands, of which the first tells a node that it is to take what is not its own yet. ``hops``:
     how often it was handed to another node."""
 
-    told: Callable[[Outcome], None]
+    outcome: asyncio.Future[Outcome]
     partition: int
     command: bytes
     size: int

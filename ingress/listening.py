@@ -5,6 +5,10 @@ take half of the first one's requests. So a restart there is a moment without an
 that runs two ingresses behind a proxy, or has a supervisor hold the socket: systemd does (socket activation,
 sd_listen_fds(3): the socket is descriptor 3, and ``LISTEN_PID`` and ``LISTEN_FDS`` say so). It stays open while one
 process ends and the next begins, and the kernel keeps connections for whoever comes to accept them.
+
+Accepting has to end before connections are closed, or one that was accepted a moment ago is closed before it was read.
+The HTTP server does both at once. But the descriptor is ours: with a socket under it to which nobody connects, there is
+nothing to accept any more, and what comes from then on is the next process's.
 """
 
 from __future__ import annotations
@@ -27,18 +31,22 @@ _BIND_PROBLEMS: Final = {
 
 
 class Listener:
-    """A listening socket that does not block. ``address`` is for people."""
+    """A listening socket, of which nothing is closed but by ``stop_accepting``: the HTTP server has it."""
 
     def __init__(self, listening: socket.socket) -> None:
-        self.socket = listening
-        host, self.port = str(listening.getsockname()[0]), int(listening.getsockname()[1])
+        self.port = int(listening.getsockname()[1])
+        host = str(listening.getsockname()[0])
         self.address = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
+        self.host = host
         listening.setblocking(False)
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts takes that over
+        self.descriptor = listening.detach()
 
-    def close(self) -> None:
-        """Listen no longer; others who have the socket go on."""
-        self.socket.close()
+    def stop_accepting(self) -> None:
+        """Leave connections that come from now on to others who have this socket, if there are any."""
+        with socket.create_server(("127.0.0.1", 0), backlog=1) as nobodys:
+            nobodys.setblocking(False)
+            os.dup2(nobodys.fileno(), self.descriptor)
 
 
 def listen(settings: Settings) -> Listener:

@@ -6,12 +6,12 @@ it is worth is for the sequencer to say (quarantine). Of the body only the team 
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Callable
 from time import time
-from typing import Final
+from typing import Final, NamedTuple
 
-from ingress.answers import Answer, refusal
 from ingress.intake import Intake
 from ingress.line import Outcome
 from ingress.metrics import Metrics
@@ -24,11 +24,26 @@ from worker.settings import Settings
 from worker.store.keys import partition_of
 
 
+class Answer(NamedTuple):
+    """An HTTP answer, ready to send: made once, for each is always the same."""
+
+    status: int
+    code: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def refusal(status: int, code: str, message: str, *headers: tuple[str, str]) -> Answer:
+    """An answer whose body is ``{"error": {"code", "message"}}``."""
+    body = json.dumps({"error": {"code": code, "message": message}}).encode()
+    return Answer(status, code, [("content-type", "application/json"), *headers], body)
+
+
 def _later(code: str, message: str, seconds: int) -> Answer:
     return refusal(503, code, message, ("retry-after", str(seconds)))
 
 
-ACCEPTED: Final = Answer(202, "accepted")
+ACCEPTED: Final = Answer(202, "accepted", [], b"")
 UNAUTHORIZED: Final = {
     Verdict.MISSING: refusal(401, "signature_missing", f"The {HEADER} header is missing."),
     Verdict.MALFORMED: refusal(401, "signature_malformed", f"The {HEADER} header is not t=<unix seconds>,v1=<hex>."),
@@ -47,9 +62,8 @@ FULL: Final = {
     Reason.BYTES: _later(Reason.BYTES, "The accepted deliveries that wait to be handled are too large together.", 30),
     Reason.MEMORY: _later(Reason.MEMORY, "The state server is nearly full.", 30),
 }
-_OK: Final = Verdict.OK  # looking a member up takes as long as a call
-_STORED: Final = Outcome.STORED
 _ANSWERS: Final = {
+    Outcome.STORED: ACCEPTED,
     Outcome.REFUSED: STORE_UNAVAILABLE,
     Outcome.UNKNOWN: STORE_UNAVAILABLE,
     Outcome.OVERLOADED: OVERLOADED,
@@ -77,11 +91,8 @@ class Receiver:
         self._clock = clock
         self._log = SparingLog()
 
-    def receive(
-        self, url_team: str | None, signature: str | None, body: bytes, answer: Callable[[Answer], None]
-    ) -> Answer | None:
-        """The answer to ``body``, posted to the path of ``url_team`` (None: the plain path); or None, and ``answer`` is
-        called with it when it is known whether the delivery is stored. Never raises."""
+    async def receive(self, url_team: str | None, signature: str | None, body: bytes) -> Answer:
+        """The answer to ``body``, posted to the path of ``url_team`` (None: the plain path). Never raises."""
         if url_team is None:
             secrets = self._secrets
         elif 0 < len(url_team) <= MAX_ID and "\ufffd" not in url_team:
@@ -89,7 +100,7 @@ class Receiver:
         else:
             return NO_SUCH_TEAM
         verdict = verify(signature, body, secrets, now=self._clock(), max_age=self._max_age)
-        if verdict is not _OK:
+        if verdict is not Verdict.OK:
             return self._unauthorized(verdict.value, UNAUTHORIZED[verdict])
         team = team_of(body, url_team)
         if url_team is None and team in self._secrets_by_team:
@@ -103,13 +114,8 @@ class Receiver:
         if closed is not None:
             return self._counted(FULL[closed])
         partition = zlib.crc32(body) % partitions if team is None else partition_of(team, partitions)
-
-        def told(outcome: Outcome) -> None:
-            # The intake counts what it has stored.
-            answer(ACCEPTED if outcome is _STORED else self._counted(_ANSWERS[outcome]))
-
-        self._intake.submit(partition, body, url_team, told)
-        return None
+        answer = _ANSWERS[await self._intake.submit(partition, body, url_team)]
+        return answer if answer is ACCEPTED else self._counted(answer)  # the intake counts what it has stored
 
     def _unauthorized(self, outcome: str, answer: Answer) -> Answer:
         self._metrics.deliveries.labels(outcome).inc()

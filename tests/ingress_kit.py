@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import signal
 import time
@@ -15,8 +14,6 @@ from typing import Any
 import httpx
 import redis
 
-from ingress.intake import Intake
-from ingress.line import Outcome
 from ingress.signature import HEADER, sign
 from tests import access, processes
 from tests.servers import binary, free_port, wait_for_server
@@ -43,13 +40,6 @@ def inboxes(client: redis.Redis, prefix: str, partitions: int = PARTITIONS) -> l
     for partition in range(partitions):
         entries += client.xrange(PartitionKeys(prefix, partition).inbox) or []
     return [fields for _, fields in entries]
-
-
-def submitted(intake: Intake, partition: int, body: bytes, url_team: str | None = None) -> asyncio.Future[Outcome]:
-    """What becomes of a delivery that is submitted now."""
-    outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    intake.submit(partition, body, url_team, outcome.set_result)
-    return outcome
 
 
 @dataclass

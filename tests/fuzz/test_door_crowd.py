@@ -16,7 +16,7 @@ import redis
 
 from ingress.bodies import PARTS_BYTES, WHOLE
 from ingress.connections import MOST
-from ingress.parsing import HEAD
+from ingress.serve import HEAD
 from tests.fuzz.door_kit import connected, descriptors, good, memory, request, room_for, sent, statuses, unharmed
 from tests.ingress_kit import Ingress, inboxes, ingress
 from tests.processes import until

@@ -14,7 +14,7 @@ from ingress.intake import Intake
 from ingress.line import Outcome
 from ingress.metrics import Metrics
 from tests import access, servers
-from tests.ingress_kit import PARTITIONS, event, ingress, submitted
+from tests.ingress_kit import PARTITIONS, event, ingress
 from tests.processes import until
 from worker.doorbell import SEQUENCE_QUEUE, carried, sequencer_bell
 from worker.messages import Messages
@@ -59,7 +59,7 @@ def store(settings: Settings, *batches: list[int], flush: bool = False) -> tuple
         intake = Intake(settings.address, metrics, left.extend, flush=flush, carried=carried(settings))
         await intake.open(settings.prefix, PARTITIONS)
         for partitions in batches:
-            outcomes = await asyncio.gather(*(submitted(intake, number, b"x") for number in partitions))
+            outcomes = await asyncio.gather(*(intake.submit(number, b"x", None) for number in partitions))
             assert set(outcomes) == {Outcome.STORED}
         await intake.drain()
         await intake.close()

@@ -212,14 +212,16 @@ def test_requests_sent_in_one_go_are_all_answered(door: Ingress, client: redis.R
     assert len(taken(client)) == 5
 
 
-@pytest.mark.parametrize("line", ["Content-Length: 4000", "Transfer-Encoding: chunked"])
-def test_a_body_that_breaks_off_is_not_stored(door: Ingress, client: redis.Redis, line: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "outcome"), [("Content-Length: 4000", "body_incomplete"), ("Transfer-Encoding: chunked", "forged")]
+)
+def test_a_body_that_breaks_off_is_not_stored(door: Ingress, client: redis.Redis, line: str, outcome: str) -> None:
     body = event()
-    counter = 'handoff_ingress_deliveries_total{outcome="body_incomplete"}'
+    counter = f'handoff_ingress_deliveries_total{{outcome="{outcome}"}}'
     before = door.metric(counter)
     with socket.create_connection((door.http.base_url.host, door.http.base_url.port or 0)) as connection:
         connection.sendall(head(body, line) + (b"30\r\n" if "chunked" in line else b"") + body[:20])
-    until(lambda: door.metric(counter) == before + 1, "it was counted")
+    until(lambda: door.metric(counter) == before + 1, f"it was counted as {outcome}")
     assert taken(client) == []
 
 

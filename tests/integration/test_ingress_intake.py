@@ -16,7 +16,7 @@ import ingress.line
 from ingress.intake import Intake
 from ingress.line import Outcome
 from ingress.metrics import Metrics
-from tests.ingress_kit import PARTITIONS, FrailServer, frail_server, inboxes, submitted
+from tests.ingress_kit import PARTITIONS, FrailServer, frail_server, inboxes
 from worker.settings import Settings
 from worker.store.keys import PartitionKeys
 
@@ -47,11 +47,11 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
 
 
 async def outcomes(intake: Intake, number: int, size: int = 10) -> list[Outcome]:
-    return await asyncio.gather(*(submitted(intake, n % PARTITIONS, b"x" * size, None) for n in range(number)))
+    return await asyncio.gather(*(intake.submit(n % PARTITIONS, b"x" * size, None) for n in range(number)))
 
 
 async def until_stored(intake: Intake) -> None:
-    while await submitted(intake, 0, b"again", None) is not Outcome.STORED:  # noqa: ASYNC110 - nothing to wait on
+    while await intake.submit(0, b"again", None) is not Outcome.STORED:  # noqa: ASYNC110 - nothing to wait on
         await asyncio.sleep(0.01)
 
 
@@ -60,7 +60,7 @@ def test_bodies_are_stored_byte_for_byte_with_the_urls_team(settings: Settings, 
 
     async def scenario() -> None:
         async with opened(settings) as intake:
-            stored = [submitted(intake, 1, body, "téam") for body in bodies] + [submitted(intake, 1, b"plain", None)]
+            stored = [intake.submit(1, body, "téam") for body in bodies] + [intake.submit(1, b"plain", None)]
             assert set(await asyncio.gather(*stored)) == {Outcome.STORED}
             assert intake.stored == 5
 

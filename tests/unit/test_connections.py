@@ -1,180 +1,139 @@
-"""Which connections are told that they are late, and which go when they crowd; the clock is the test's."""
+"""Which connections go when they crowd, on real sockets of this process; the clock is the test's."""
 
 from __future__ import annotations
 
-import asyncio
 import resource
 import socket
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from ingress import connections as module
-from ingress.connections import GRACE, MOST, OTHER_FILES, TRUSTED, allowed
-from ingress.http1 import LINGER
-from ingress.parsing import IDLE, PATIENCE
-from tests.http1_kit import House, request
-
-
-class Clock:
-    """Time of the loop, which stands still."""
-
-    def __init__(self, house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(house.connections.loop, "time", lambda: self.now)
-        self.look = house.connections.look
-
-    def go(self, seconds: float) -> None:
-        self.now += seconds
-        self.look()
-
-
-Scene = Callable[[House, Clock], None]
+from ingress.connections import GRACE, MOST, OTHER_FILES, REMEMBERED, TRUSTED, Connections, allowed
+from ingress.metrics import Metrics
 
 
 @pytest.fixture
-def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Scene, int], None]]:
-    def play(scene: Scene, most: int) -> None:
-        async def within() -> None:
-            house = House(most)
-            with monkeypatch.context() as patched:
-                scene(house, Clock(house, patched))
-
-        asyncio.run(within())
-
-    return play
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as opened:
+        yield opened
 
 
-Play = Callable[[Scene, int], None]
+class Crowd:
+    """Connections to a listener, both ends in this process."""
+
+    def __init__(self, stack: ExitStack, host: str = "127.0.0.1") -> None:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.stack = stack
+        self.listener = stack.enter_context(socket.create_server((host, 0), family=family))
+        self.port = self.listener.getsockname()[1]
+        self.guard = Connections(4, Metrics())
+
+    def connect(self) -> tuple[str, socket.socket]:
+        """Its peer's name, as the HTTP server has it, and the far end."""
+        far = self.stack.enter_context(socket.create_connection(self.listener.getsockname()[:2]))
+        self.stack.enter_context(self.listener.accept()[0])
+        host, port = far.getsockname()[:2]
+        return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"), far
 
 
-def test_who_brings_nothing_has_a_grace_in_a_crowd_and_no_more(played: Play) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        _, transport = house.connect()
-        clock.go(0)
-        clock.go(GRACE - 0.1)
-        assert not transport.ended
-        clock.go(0.1)
-        assert transport.ended == "abort"
-        assert house.metrics.registry.get_sample_value("handoff_ingress_connections_cut_total") == 1
-
-    played(scene, 1)
+def was_cut(far: socket.socket) -> bool:
+    far.setblocking(False)
+    try:
+        return far.recv(1) == b""
+    except BlockingIOError:
+        return False
 
 
-def test_who_comes_later_has_a_grace_of_its_own(played: Play) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        _, early = house.connect()
-        clock.go(0)
-        _, late = house.connect()
-        clock.go(1.0)
-        clock.go(GRACE - 1.0)
-        assert (early.ended, late.ended) == ("abort", "")
-
-    played(scene, 1)
+@pytest.fixture
+def crowd(stack: ExitStack) -> Crowd:
+    return Crowd(stack)
 
 
-def test_without_a_crowd_nobody_goes_before_a_head_is_late(played: Play) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        connection, transport = house.connect()
-        clock.go(IDLE - 0.1)
-        connection.data_received(b"POST / HT")
-        assert not transport.ended
-        clock.go(0.1)
-        assert transport.ended == "abort"
-
-    played(scene, 100)
+def test_who_brings_nothing_has_a_grace_and_no_more(crowd: Crowd) -> None:
+    _, far = crowd.connect()
+    assert crowd.guard.relieve(crowd.port, 100.0) == 0
+    assert crowd.guard.relieve(crowd.port, 100.0 + GRACE - 0.1) == 0
+    assert not was_cut(far)
+    assert crowd.guard.relieve(crowd.port, 100.0 + GRACE) == 1
+    assert was_cut(far)
 
 
-def test_a_request_that_has_just_begun_is_let_go_on_and_a_slow_one_is_not(played: Play) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        connection, transport = house.connect()
-        clock.go(0)
-        clock.now += GRACE
-        connection.data_received(request("/later"))
-        assert house.connections.in_flight == 1
-        clock.go(GRACE - 0.1)
-        assert not transport.ended
-        clock.go(0.1)
-        assert transport.ended == "abort"
-
-    played(scene, 1)
+def test_who_comes_later_has_a_grace_of_its_own(crowd: Crowd) -> None:
+    _, early = crowd.connect()
+    crowd.guard.relieve(crowd.port, 100.0)
+    _, late = crowd.connect()
+    crowd.guard.relieve(crowd.port, 101.0)
+    crowd.guard.relieve(crowd.port, 100.0 + GRACE)
+    assert (was_cut(early), was_cut(late)) == (True, False)
 
 
-@pytest.mark.parametrize("status", [202, 401])
-def test_who_brought_what_was_accepted_is_spared_for_a_while(played: Play, status: int) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        connection, transport = house.connect()
-        connection.data_received(request("/later"))
-        house.application.later.pop()(module.Answer(status, ""))
-        assert house.connections.in_flight == 0
-        clock.go(0)
-        clock.go(TRUSTED - 0.1)
-        assert bool(transport.ended) is (status != 202)
-        if status == 202:
-            clock.go(0.1)
-            assert transport.ended == "abort"
-
-    played(scene, 1)
-
-
-def test_a_body_that_is_late_is_told_so_and_the_rest_of_it_read_away_for_a_moment(played: Play) -> None:
-    def scene(house: House, clock: Clock) -> None:
-        connection, transport = house.connect()
-        connection.data_received(request("/", b"x" * 50)[:-1])
-        clock.go(PATIENCE - 0.1)
-        assert not transport.sent
-        clock.go(0.1)
-        connection._go_on()  # what it has asked of the loop
-        assert (transport.statuses, transport.ended) == ([408], "eof")
-        connection.data_received(b"x")
-        clock.go(LINGER)
-        assert transport.ended == "abort"
-        assert len(transport.sent) == 1
-
-    played(scene, 100)
+def test_a_request_that_has_just_begun_is_let_go_on_and_a_slow_one_is_not(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer, far = crowd.connect()
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    crowd.guard.relieve(crowd.port, now)
+    now += GRACE
+    crowd.guard.begin(peer)
+    assert crowd.guard.in_flight == 1
+    crowd.guard.relieve(crowd.port, now + GRACE - 0.1)
+    assert not was_cut(far)
+    crowd.guard.relieve(crowd.port, now + GRACE)
+    assert was_cut(far)
 
 
-def test_no_more_are_accepted_than_may_be_and_the_next_when_one_has_gone() -> None:
-    async def scene() -> None:
-        house = House(most=2)
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            house.connections.accept_from(listener)
-            opened = [await asyncio.open_connection(*listener.getsockname()) for _ in range(3)]
-            for _, writer in opened:
-                writer.write(request())
-            for reader, _ in opened[:2]:
-                assert (await reader.readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
-            assert len(house.connections._all) == 2
-            opened[0][1].close()
-            assert (await opened[2][0].readuntil(b"ok")).startswith(b"HTTP/1.1 200 ")
-            house.connections.stop_accepting()
-            house.connections.close_idle()
-            assert await house.connections.ended(20)
-            for _, writer in opened:
-                writer.close()
-
-    asyncio.run(scene())
+@pytest.mark.parametrize("accepted", [True, False])
+def test_who_brought_what_was_accepted_is_spared_for_a_while(
+    crowd: Crowd, monkeypatch: pytest.MonkeyPatch, accepted: bool
+) -> None:
+    peer, far = crowd.connect()
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    crowd.guard.begin(peer)
+    crowd.guard.end(peer, accepted=accepted)
+    assert crowd.guard.in_flight == 0
+    crowd.guard.relieve(crowd.port, 100.0)
+    crowd.guard.relieve(crowd.port, 100.0 + TRUSTED - 0.1)
+    assert was_cut(far) is not accepted
+    if accepted:
+        crowd.guard.relieve(crowd.port, 100.0 + TRUSTED)
+        assert was_cut(far)
 
 
-def test_out_of_descriptors_it_waits_for_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Full:
-        def accept(self) -> None:
-            raise OSError(24, "Too many open files")
+def test_it_touches_no_other_socket(crowd: Crowd, stack: ExitStack) -> None:
+    other = Crowd(stack)
+    _, far = other.connect()
+    for now in (100.0, 200.0):
+        assert crowd.guard.relieve(crowd.port, now) == 0
+    assert not was_cut(far)
+    far.setblocking(True)
+    other.connect()  # its listener still listens
 
-    async def scene() -> None:
-        house = House()
-        readers: list[object] = []
-        monkeypatch.setattr(house.connections.loop, "add_reader", lambda what, *_: readers.append(what))
-        monkeypatch.setattr(house.connections.loop, "remove_reader", readers.remove)
-        house.connections.accept_from(Full())  # type: ignore[arg-type]
-        assert len(readers) == 1
-        house.connections._accept(64)
-        assert readers == []
-        house.connections.look()
-        assert len(readers) == 1
 
-    asyncio.run(scene())
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_it_knows_the_names_of_the_sixth_version(stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    try:
+        crowd = Crowd(stack, "::1")
+    except OSError:
+        pytest.skip("no IPv6 here")
+    peer, far = crowd.connect()
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    crowd.guard.begin(peer)
+    crowd.guard.end(peer, accepted=True)
+    crowd.guard.relieve(crowd.port, 100.0)
+    crowd.guard.relieve(crowd.port, 100.0 + GRACE)
+    assert not was_cut(far)
+
+
+def test_what_is_remembered_is_bounded(crowd: Crowd) -> None:
+    for number in range(3 * REMEMBERED):
+        crowd.guard.begin(f"10.0.0.1:{number}")
+        crowd.guard.end(f"10.0.0.1:{number}", accepted=True)
+    assert len(crowd.guard._trusted) + len(crowd.guard._trusted_before) <= 2 * REMEMBERED
+    assert crowd.guard.in_flight == 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Logging, set up once per process: structlog for our lines, and the same form for those of Celery and kombu.
+"""Logging, set up once per process: structlog for our lines, and the same form for those of Celery, kombu and granian.
 
 Lines go to standard error, so that a command's output stays clean. Each is one JSON object, or coloured text on a
 terminal (``HANDOFF_LOG_FORMAT``): ``timestamp`` (ISO 8601, UTC), ``level``, ``event`` (a stable name such as
