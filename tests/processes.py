@@ -64,10 +64,14 @@ class Process:
         self._reader.join(deadline)
         return code
 
-    def stop(self, deadline: float = DEADLINE) -> int:
-        """Ask it to end (SIGTERM), and wait for that; its exit code."""
+    def ask_to_end(self) -> None:
+        """SIGTERM, if it still runs."""
         if self.running:
             self.signal(signal.SIGTERM)
+
+    def stop(self, deadline: float = DEADLINE) -> int:
+        """Ask it to end, and wait for that; its exit code."""
+        self.ask_to_end()
         return self.wait(deadline)
 
     def kill(self) -> None:

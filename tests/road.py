@@ -127,9 +127,11 @@ def running_road(
             for _ in range(workers):
                 road.start_worker()
             yield road
+            for process in (*road.workers, ingress):  # all at once: a worker takes two seconds to end
+                process.ask_to_end()
             for process in road.workers:
-                assert process.stop() in (0, -9), process.output[-2000:]
-            assert ingress.stop() == 0, ingress.output[-2000:]
+                assert process.wait() in (0, -9), process.output[-2000:]
+            assert ingress.wait() == 0, ingress.output[-2000:]
         finally:
             for process in road.workers:
                 process.kill()

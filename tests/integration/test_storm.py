@@ -19,7 +19,7 @@ from tests.road import Road, running_road
 from worker.core.envelope import read
 from worker.ops.samples import SampleDelivery, stream
 
-EVENTS = 2000
+EVENTS = 1000
 SEED = 20261122
 HANDLERS = "tests.integration.storm_handlers"
 
@@ -101,7 +101,7 @@ def check_the_books(road: Road) -> None:
     json.loads(audit.stdout)
 
 
-@pytest.mark.parametrize("gaps", [0.0, 0.1])
+@pytest.mark.parametrize("gaps", [0.1, pytest.param(0.0, marks=pytest.mark.long)])
 def test_a_storm_ends_with_every_event_handled_once_and_in_order(road: Road, gaps: float) -> None:
     sent = storm(gaps=gaps)
     post(road, sent)
