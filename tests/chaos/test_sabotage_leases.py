@@ -8,10 +8,12 @@ import pytest
 
 from tests.chaos.judged import breaks_what_it_should, holds
 
+LONG = ("lease", "one-lane")
+
 pytestmark = pytest.mark.timeout(600)  # for machines that have other things to do: it takes seconds
 
 
-@pytest.mark.parametrize("name", ["fencing", "lease", pytest.param("one-lane", marks=pytest.mark.long)])
+@pytest.mark.parametrize("name", ["fencing", *(pytest.param(name, marks=pytest.mark.long) for name in LONG)])
 def test_a_missing_safeguard_is_found(name: str, tmp_path: Path) -> None:
     breaks_what_it_should(name, tmp_path)
 

@@ -44,7 +44,7 @@ def test_everything_works_and_a_slot_moves_meanwhile(tmp_path: Path) -> None:
         topologies.cluster(servers.KINDS[0]) as cluster,
         running_road(tmp_path, handlers="tests.integration.steady_handlers", state=cluster.url, gap_wait="1s") as road,
     ):
-        with Load(road.url, road.secret, [*TEAMS, "broken"]) as load:
+        with Load(road.url, road.secret, [*TEAMS, "broken"], pause=0.2) as load:
             until(lambda: len(calls_in(calls)) > 60, "work is done", START)
             cluster.move(inbox_of(TEAMS[0]), refusals=3)
             moved = time.time()
@@ -72,7 +72,7 @@ def test_a_node_that_dies_stops_its_own_partitions_and_no_others(
         running_road(tmp_path, handlers="tests.integration.steady_handlers", state=cluster.url, gap_wait="1s") as road,
         connect(Settings(redis_url=cluster.url, broker_url="memory://")) as client,
     ):
-        with Load(road.url, road.secret, TEAMS) as load:
+        with Load(road.url, road.secret, TEAMS, pause=0.2) as load:
             until(lambda: len(calls_in(calls)) > 60, "work is done", START)
             doomed = cluster.owner(inbox_of(TEAMS[0]))
             others = {team for team in TEAMS if cluster.owner(inbox_of(team)) is not doomed}

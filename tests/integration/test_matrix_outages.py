@@ -11,10 +11,14 @@ from tests.matrix.cell import run
 from tests.servers import KINDS
 
 pytestmark = [pytest.mark.server, pytest.mark.timeout(300)]
-CELLS = [("killed for 3 s", "prefork", 1.0), ("killed for 20 s", "threads", 0.3), ("stopped for 15 s", "solo", 0.4)]
+CELLS = [
+    ("killed for 3 s", "prefork", KINDS[0], 0.7),
+    pytest.param("killed for 20 s", "threads", KINDS[-1], 0.3, marks=pytest.mark.long),
+    ("stopped for 15 s", "solo", KINDS[-1], 0.4),
+]
 
 
-@pytest.mark.parametrize(("number", "fault", "pool", "share"), [(number, *cell) for number, cell in enumerate(CELLS)])
-def test_it_works_again_or_leaves_and_nothing_is_lost(number: int, fault: str, pool: str, share: float) -> None:
-    result = run(fault, pool, KINDS[number % len(KINDS)], share=share)
+@pytest.mark.parametrize(("fault", "pool", "kind", "share"), CELLS)
+def test_it_works_again_or_leaves_and_nothing_is_lost(fault: str, pool: str, kind: str, share: float) -> None:
+    result = run(fault, pool, kind, share=share)
     assert result.kept(times=2), result

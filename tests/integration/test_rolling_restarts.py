@@ -16,7 +16,7 @@ SEED = 20261126
 
 def test_a_rolling_restart_shows_nobody_anything(tmp_path: Path) -> None:
     """No answer but 202, no reset; every call begun and ended once, in order, on its first attempt; balanced books."""
-    found = roll(tmp_path, rounds=1, number=signal.SIGTERM, rate=100, seed=SEED)
+    found = roll(tmp_path, rounds=1, number=signal.SIGTERM, rate=50, seed=SEED)
     print(f"seed {SEED}\n{found}")
     assert (found.errors, found.missing, found.disorder, found.doubled) == ([], [], [], [])
     assert (found.begun_again, found.charged, found.audit) == ([], [], "")
@@ -25,6 +25,6 @@ def test_a_rolling_restart_shows_nobody_anything(tmp_path: Path) -> None:
 
 
 def test_kills_in_turn_lose_nothing_and_double_no_more_than_was_in_hand(tmp_path: Path) -> None:
-    found = roll(tmp_path, rounds=1, number=signal.SIGKILL, rate=100, seed=SEED)
+    found = roll(tmp_path, rounds=1, number=signal.SIGKILL, rate=50, seed=SEED)
     print(f"seed {SEED}\n{found}")
     assert (found.missing, found.disorder, found.audit) == ([], [], "")

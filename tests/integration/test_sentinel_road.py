@@ -55,7 +55,7 @@ def test_another_primary_takes_over_under_load(
         ) as road,
     ):
         stretches = []  # in which one primary took over from another
-        with Load(road.url, road.secret, TEAMS) as load:
+        with Load(road.url, road.secret, TEAMS, pause=0.2) as load:
             until(lambda: len(calls_in(calls)) > 60, "work is done", 90)
             for end in ends:
                 primary = sentinels.primary()

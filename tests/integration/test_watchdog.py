@@ -35,7 +35,7 @@ def rig(folder: Path, pool: str, **more: str) -> Iterator[Rig]:
     ("how", "pool", "condition"),
     [
         ("deaf", "prefork", "deaf"),
-        ("leak", "threads", "deaf"),
+        pytest.param("leak", "threads", "deaf", marks=pytest.mark.long),
         ("stuck", "prefork", "stuck"),
         ("unswept", "solo", "unswept"),
     ],
