@@ -6,6 +6,7 @@ from tests.bench.arena import Contender
 from tests.bench.contenders.bare import Bare
 from tests.bench.contenders.celery_tasks import CeleryTasks
 from tests.bench.contenders.handoff import Handoff
+from tests.bench.contenders.handoff_http import HandoffHTTP
 from tests.bench.contenders.node import NodeQueue
 
 YARDSTICK = "handoff-async"
@@ -16,6 +17,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Handoff("handoff-plain", "Handoff, plain handler", "tests.bench.handlers", "append"),
     Handoff("handoff-batch", "Handoff, batch handler", "tests.bench.batched", "append"),
     Handoff("handoff-noop", "Handoff, handler does nothing", "tests.bench.noop", "noop", traces=False),
+    HandoffHTTP("handoff-http", "Handoff from HTTP, batch handler", "tests.bench.batched", "append"),
     CeleryTasks("celery-ordered", "Celery, ordered by hand", "bench.in_order", tuned=False),
     CeleryTasks("celery-ordered-tuned", "Celery, ordered by hand, our transport", "bench.in_order", tuned=True),
     CeleryTasks("celery", "Celery, a task an event", "bench.as_it_comes", tuned=False, orders=False),
