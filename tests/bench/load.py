@@ -124,7 +124,14 @@ def _read(file: Path) -> Iterator[bytes]:
         at += 4 + length
 
 
-async def _run(address: str, file: str, connections: str) -> Load:
+def ready_for(go: Path) -> Path:
+    """The file that says that the sender is connected, and waits for ``go``."""
+    return go.with_suffix(".ready")
+
+
+async def _run(address: str, file: str, connections: str, go: str = "") -> Load:
+    """With ``go``, it says that it is ready, and begins when there is a file of that name: nobody's start-up is
+    measured."""
     host, _, port = address.partition(":")
     requests, statuses = iter(list(_read(Path(file)))), Counter[str]()
     waits: list[float] = []
@@ -133,6 +140,10 @@ async def _run(address: str, file: str, connections: str) -> Load:
         (await loop.create_connection(lambda: Connection(requests, statuses, waits), host, int(port)))[1]
         for _ in range(int(connections))
     ]
+    if go:
+        ready_for(Path(go)).touch()
+    while go and not Path(go).exists():  # noqa: ASYNC110, ASYNC240 - nothing else happens here
+        await asyncio.sleep(0.001)
     began = time.perf_counter()
     for connection in made:
         connection.send()

@@ -11,9 +11,9 @@ from tests import processes
 from tests.bench.arena import Arena
 from tests.bench.checker import Verdict, check
 from tests.bench.contenders.handoff import count_done, partitions_of, start_worker
-from tests.bench.load import CONNECTIONS
-from tests.bench.sections.door import Door, open_door, write_signed
-from tests.processes import Process
+from tests.bench.load import CONNECTIONS, ready_for
+from tests.bench.sections.door import open_door, write_signed
+from tests.processes import Process, until
 
 ROOT: Final = Path(__file__).parents[3]
 
@@ -26,9 +26,8 @@ class HandoffHTTP:
     title: str
     handlers: str
     handler: str
-    note: str = "from the first POST on: signatures, storing, answers, and the rest; the client's CPU is its own, on the two cores"
+    note: str = "from the first POST on: signatures, storing, answers and the rest; the client is on the two cores, too"
     _open: ExitStack = field(default_factory=ExitStack, repr=False)
-    _door: Door | None = field(default=None, repr=False)
 
     def why_not(self) -> str | None:
         return None
@@ -40,16 +39,18 @@ class HandoffHTTP:
         worker = start_worker(arena.url, self.handlers)
         try:
             arena.wait_for_blocked(worker, "brpop")
-            self._door = self._open.enter_context(open_door(arena.url))
+            door = self._open.enter_context(open_door(arena.url))
+            command = ("tests.bench.load", door.address, str(_requests(arena)), str(CONNECTIONS), str(_go(arena)))
+            self._open.enter_context(processes.running(processes.python(*command), {}, ROOT))
+            until(ready_for(_go(arena)).exists, "the sender is connected")
         except BaseException:
+            self._open.close()
             worker.kill()
             raise
-        return [worker, self._door.process]
+        return [worker, door.process]
 
     def release(self, arena: Arena) -> None:
-        assert self._door is not None
-        command = processes.python("tests.bench.load", self._door.address, str(_requests(arena)), str(CONNECTIONS))
-        self._open.enter_context(processes.running(command, {}, ROOT))
+        _go(arena).touch()
 
     def done(self, arena: Arena) -> int:
         return count_done(arena, self.handler)
@@ -64,3 +65,7 @@ class HandoffHTTP:
 
 def _requests(arena: Arena) -> Path:
     return arena.folder / "signed"
+
+
+def _go(arena: Arena) -> Path:
+    return arena.folder / "go"

@@ -13,10 +13,10 @@ import httpx
 
 from ingress.signature import HEADER, sign
 from tests import processes, servers
-from tests.bench.contenders.handoff import ROOT
 from tests.bench.load import post, write_requests
 from tests.processes import Process, until
 
+ROOT: Final = Path(__file__).parents[3]
 SECRET: Final = "ibt_wh_bench_secret"
 PATH: Final = "/webhooks/inbox"
 
