@@ -79,8 +79,8 @@ async def serve(settings: Settings) -> None:
         raise monitor.wrong_settings.result()
 
     ringer.start()
-    _settle_memory()
-    server = _server(app, listener, connections.most)
+    settle_memory()
+    server = http_server(app, listener, connections.most)
     serving = loop.create_task(server.serve())
     watching = loop.create_task(monitor.run())
     guarding = loop.create_task(connections.run(listener.port))
@@ -120,7 +120,7 @@ async def _drain(seconds: float, hurry: asyncio.Event, serving: asyncio.Task[Non
     hurried.cancel()
 
 
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is there at the start stays: the collector need not look at it again. A request leaves no cycles behind, so
     it need not look often either."""
     gc.collect()
@@ -143,7 +143,8 @@ class _Server(Server):
         self._shd: Any = SocketHolder(*words)
 
 
-def _server(app: App, listener: Listener, connections: int) -> Server:
+def http_server(app: Any, listener: Listener, connections: int) -> Server:
+    """granian on ``listener``, for an RSGI application and at most so many connections."""
     return _Server(
         listener,
         app,

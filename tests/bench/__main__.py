@@ -21,7 +21,8 @@ from tests.bench.sections.capacity import capacity
 from tests.bench.sections.conflation import conflation
 from tests.bench.sections.durability import durability
 from tests.bench.sections.fairness import fairness
-from tests.bench.sections.http import front_door, whole_road
+from tests.bench.sections.front_door import front_door
+from tests.bench.sections.http import whole_road
 from tests.bench.sections.latency import idle_latency, latency_steps
 from tests.bench.sections.memory import memory
 from tests.bench.sections.processes import process_memory
