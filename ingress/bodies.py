@@ -11,9 +11,11 @@ Nobody has to have signed anything to begin a body, so no stranger must be able 
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from collections.abc import Generator
+from typing import Any, Final, Protocol
 
 PATIENCE: Final = 15.0  # seconds for a body to arrive
+LOOKS: Final = 8  # at those on their way, within that
 DISCARD: Final = 8 * 1024 * 1024  # bytes of an oversized body read away, so that the sender gets to see its answer
 WHOLE: Final = 32 * 1024
 PARTS_BYTES: Final = 64 * 1024 * 1024
@@ -23,10 +25,17 @@ class Headers(Protocol):
     def get(self, key: str, default: None = None) -> str | None: ...
 
 
+class Arriving(Protocol):
+    """A whole body that is on its way."""
+
+    def __await__(self) -> Generator[Any, None, bytes]: ...
+    def cancel(self) -> object: ...
+
+
 class Incoming(Protocol):
     """What is used of RSGI's HTTP protocol to read: the body, whole or in parts."""
 
-    async def __call__(self) -> bytes: ...
+    def __call__(self) -> Arriving: ...
     def __aiter__(self) -> Incoming: ...
     async def __anext__(self) -> bytes: ...
 
@@ -43,6 +52,8 @@ class Bodies:
         self._loop = asyncio.get_running_loop()
         self._sizes: dict[asyncio.Task[object], int] = {}  # bytes here of those read in parts, oldest first
         self._together = 0
+        self._arriving: dict[Arriving, float] = {}  # whole ones on their way, and since when, of the loop's clock
+        self._looking = False
 
     async def read(self, headers: Headers, incoming: Incoming) -> bytes:
         """The whole body. Raises ``TooLarge``, ``TimeoutError`` (too slow, or given up for others) or ``RuntimeError``
@@ -57,19 +68,41 @@ class Bodies:
             and (size > self._limit + DISCARD or headers.get("expect") is not None)
         ):
             raise TooLarge
-        # asyncio.timeout() would do the same for three times the time, and this is every request's.
+        if size is not None and size <= WHOLE and size <= self._limit:
+            return await self._whole(incoming)
         task = asyncio.current_task()
         assert task is not None
         alarm = self._loop.call_later(PATIENCE, task.cancel)
         try:
-            if size is not None and size <= WHOLE and size <= self._limit:
-                return await incoming()
             return await self._in_parts(incoming, task)
         except asyncio.CancelledError:
             task.uncancel()
             raise TimeoutError from None
         finally:
             alarm.cancel()
+
+    async def _whole(self, incoming: Incoming) -> bytes:
+        # A timer for each would be set and taken back with every request: one looks after all of them.
+        arriving = incoming()
+        self._arriving[arriving] = self._loop.time()
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(PATIENCE / LOOKS, self._look)
+        try:
+            return await arriving
+        except asyncio.CancelledError:
+            raise TimeoutError from None
+        finally:
+            del self._arriving[arriving]
+
+    def _look(self) -> None:
+        """Give up whole bodies that have taken too long, up to an eighth longer than they may."""
+        since = self._loop.time() - PATIENCE
+        for arriving in [one for one, began in self._arriving.items() if began <= since]:
+            arriving.cancel()
+        self._looking = bool(self._arriving)
+        if self._looking:
+            self._loop.call_later(PATIENCE / LOOKS, self._look)
 
     async def _in_parts(self, incoming: Incoming, task: asyncio.Task[object]) -> bytes:
         # A body that breaks off ends here as if it were whole: it is refused then, for its signature isn't right.

@@ -24,6 +24,7 @@ from worker.store.keys import PartitionKeys
 
 WAITING_DELIVERIES: Final = 8192  # over this many not yet answered, the next are refused at once
 WAITING_BYTES: Final = 64 * 1024 * 1024
+_STORED: Final = Outcome.STORED  # looking a member up takes as long as a call
 CONNECTIONS: Final = 2  # to one server: one at work, and one to replace it
 
 
@@ -104,7 +105,7 @@ class Intake:
         """What became of a delivery."""
         self.unanswered -= 1
         self.unanswered_bytes -= delivery.size
-        if outcome is Outcome.STORED:
+        if outcome is _STORED:
             self.stored += 1
             self.stored_bytes += delivery.size
         if not delivery.outcome.done():

@@ -25,8 +25,11 @@ class Sender:
         if not held:
             self.more.set()
 
-    async def __call__(self) -> bytes:
+    def __call__(self) -> asyncio.Task[bytes]:
         self.whole = True
+        return asyncio.ensure_future(self._all())
+
+    async def _all(self) -> bytes:
         await self.more.wait()
         return b"".join(self.parts)
 
@@ -99,7 +102,7 @@ def test_too_slow_is_a_timeout(monkeypatch: pytest.MonkeyPatch, headers: dict[st
         bodies = Bodies(LIMIT)
         with pytest.raises(TimeoutError):
             await bodies.read(headers, Sender(b"abc", held=True))
-        assert (bodies._together, bodies._sizes) == (0, {})
+        assert (bodies._together, bodies._sizes, bodies._arriving) == (0, {}, {})
 
     run(scenario())
 
