@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import redis
 import structlog
@@ -34,6 +34,18 @@ from worker.store.control import ControlStore
 from worker.store.scripts import Scripts
 
 log = structlog.get_logger("handoff.worker")
+
+
+class Ringing(Protocol):
+    """What a process rings with: ``Bells``, or what stands for them in tests. ``carried``: see there."""
+
+    carried: Carried | None
+
+    def sequencer(self, partition: int, *, delay: float = 0.0) -> None: ...
+
+    def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None: ...
+
+    def runners(self, handlers: Iterable[HandlerSpec], partition: int) -> None: ...
 
 
 @dataclass(slots=True)
@@ -95,7 +107,7 @@ class Process:
     registry: Registry
     client: redis.Redis
     scripts: Scripts
-    bells: Bells
+    bells: Ringing
     keeper: Keeper
     claim_sizes: dict[str, int] = field(default_factory=dict)
     partitions: int = 0  # once somebody has asked the server, who alone knows

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from types import ModuleType
@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from worker.api import registered
 from worker.core.events import Event
 from worker.core.handlers import HandlerSpec
+from worker.doorbell import Carried
 from worker.errors import ConfigurationError
 from worker.runtime.keeper import Keeper
 from worker.runtime.process import LONGEST_CALL, Process
@@ -230,7 +231,7 @@ class Handoff:
             registry=self._registry(),
             client=self._client,
             scripts=self._scripts,
-            bells=_Silent(),  # type: ignore[arg-type]
+            bells=_Silent(),
             keeper=self._keeper,
         )
 
@@ -247,9 +248,13 @@ class Handoff:
 class _Silent:
     """Bells that nobody needs: ``run`` looks at everything."""
 
+    carried: Carried | None = None
+
     def sequencer(self, partition: int, *, delay: float = 0.0) -> None: ...
 
     def runner(self, handler: str, queue: str, partition: int, *, delay: float = 0.0) -> None: ...
+
+    def runners(self, handlers: Iterable[HandlerSpec], partition: int) -> None: ...
 
 
 def _body(delivery: Subject | bytes | Mapping[str, Any]) -> tuple[bytes, str | None]:
