@@ -63,10 +63,10 @@ def _watch_partitions() -> None:
             recorder.write("taken", asked, time.monotonic(), lease.token, [self._keys.inbox])
         return lease
 
-    def watched_commit(self: SequenceStore, lease: Any, *rest: Any) -> Any:
+    def watched_commit(self: SequenceStore, lease: Any, *rest: Any, **more: Any) -> Any:
         sent = time.monotonic()
         try:
-            done = commit(self, lease, *rest)
+            done = commit(self, lease, *rest, **more)
         except LeaseLost:
             recorder.write("committed", sent, [(self._keys.inbox, first[id(lease)], False)])
             raise
