@@ -29,9 +29,23 @@ EVENTS = 4000
 TWICE = 5  # each fifth is delivered twice
 
 
+UNTIMED = {
+    "worker.runtime.sequencer.SLOW": 60.0,
+    "worker.runtime.sequencer.SLICE": 60.0,
+    "worker.runtime.runner.SLICE": 60.0,
+    "worker.runtime.runner.INLINE_SLICE": 60.0,
+    "worker.runtime.executors.SETTLE_EVERY": 60.0,
+    "worker.runtime.batch_executors.SETTLE_EVERY": 60.0,
+    "worker.runtime.claiming.CLAIM_SECONDS": 1e9,
+}
+"""What depends on how fast the machine is, taken out."""
+
+
 @pytest.fixture
-def backlog(partition: Partition) -> Partition:
+def backlog(partition: Partition, monkeypatch: pytest.MonkeyPatch) -> Partition:
     """Events of teams in turn, shuffled a little as the network does, some of them twice."""
+    for name, value in UNTIMED.items():
+        monkeypatch.setattr(name, value)
     bodies = [change(f"t{at % TEAMS}", at // TEAMS + 1, prospect=f"p{at % 997}", pad=1000) for at in range(EVENTS)]
     for at in range(0, EVENTS - 8, 8):
         bodies[at], bodies[at + 7] = bodies[at + 7], bodies[at]
@@ -85,13 +99,13 @@ def batch(changes: list[AssigneeChange], ctx: BatchContext) -> None:
     return
 
 
-def test_a_batch_is_put_in_order_in_four_round_trips(backlog: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch_is_put_in_order_in_five_round_trips(backlog: Partition, monkeypatch: pytest.MonkeyPatch) -> None:
     with counted(backlog, monkeypatch) as found:
         sequence(backlog, spec_of(plain))
     deliveries = EVENTS + EVENTS // TWICE
     batches = deliveries // MOST_BATCH + 3  # the first ones are small
-    # Read, state, held events and their owners, commit, trim; and once: acquire, release, and a look that finds nothing.
-    print(dict(found)); assert found["trips"] <= 6 * batches + 4
+    # Read, state, held events, their owners, commit; and once: acquire, release, a look that finds nothing.
+    assert found["trips"] <= 5 * batches + 2
     # In scripts: a page of 16 for each XRANGE, an owner for each prospect of a batch, and what is one command a batch,
     # a team or a lane of it.
     assert found["xrange"] <= deliveries / 16 * 1.2 + 10 * batches
@@ -101,32 +115,35 @@ def test_a_batch_is_put_in_order_in_four_round_trips(backlog: Partition, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("function", "options", "claims"),
+    ("function", "options", "trips"),
     [
-        # 256 jobs are settled at a time, and a claim grows to 1,024.
-        pytest.param(plain, {}, EVENTS / 256 + 8, id="plain"),
-        # A claim brings what is ready of up to 1,024 jobs; each is settled at the latest when it is done.
-        pytest.param(coroutine, {}, EVENTS / 64 + 8, id="coroutine"),
-        pytest.param(batch, {"batch": 256, "batch_wait": 0.0}, EVENTS / 256 + 8, id="batch"),
+        # A claim grows to 1,024 jobs, of which 256 are settled at a time.
+        pytest.param(plain, {}, 60, id="plain"),
+        # A claim brings 1,024 jobs, which are settled when they are done.
+        pytest.param(coroutine, {}, 25, id="coroutine"),
+        # A claim fills a call of 256.
+        pytest.param(batch, {"batch": 256, "batch_wait": 0.0}, 80, id="batch"),
     ],
 )
-def test_a_claim_is_handled_in_a_few_round_trips(
+def test_claims_are_handled_in_a_few_round_trips(
     backlog: Partition,
     monkeypatch: pytest.MonkeyPatch,
     function: Callable[..., Any],
     options: dict[str, Any],
-    claims: float,
+    trips: int,
 ) -> None:
     spec = spec_of(function, **options)
     sequence(backlog, spec)
     with counted(backlog, monkeypatch) as found:
         handle(backlog, spec)
     backlog.balanced("crm")
-    # Claim, bodies (in ranges: jobs that arrived together are read together), settle; and what is asked of the gate.
-    print(dict(found)); assert found["trips"] <= 8 * claims
+    # Claim, bodies in a range and the others one by one, but in one write, settle.
+    assert found["trips"] <= trips
+    # Jobs of a lane are claimed together, so a range of the stream brings others between theirs: so many are asked for
+    # one by one at most (store/bodies.py).
+    assert found["xrange"] <= EVENTS * 0.75
     # A lane of a claim costs a dozen commands, whatever the number of its jobs; a job costs none of its own.
-    assert found["commands"] <= 16 * TEAMS * claims
-    assert found["commands"] < EVENTS * 1.5
+    assert found["commands"] - found["xrange"] <= EVENTS / 5
 
 
 def test_planning_leaves_few_objects_for_each_event() -> None:
@@ -142,7 +159,7 @@ def test_planning_leaves_few_objects_for_each_event() -> None:
     decided = plan(state, deliveries, EVENTS, Policy(held_max=10**6))
     blocks = sys.getallocatedblocks() - before
     assert len(decided.held) + len(decided.released) == EVENTS
-    print(blocks / EVENTS); assert blocks / EVENTS < 12
+    assert blocks / EVENTS < 7
 
 
 def test_reading_an_envelope_leaves_only_what_it_is() -> None:
@@ -151,4 +168,4 @@ def test_reading_an_envelope_leaves_only_what_it_is() -> None:
     gc.collect()
     before = sys.getallocatedblocks()
     events = [read(body) for body in bodies]
-    print((sys.getallocatedblocks() - before) / len(events)); assert (sys.getallocatedblocks() - before) / len(events) < 10
+    assert (sys.getallocatedblocks() - before) / len(events) < 10
