@@ -39,7 +39,7 @@ Point = Callable[[int], Measured]
 
 
 def scale(workload: Workload, most: int = WAITING[-1]) -> Section:
-    """``most``: the most teams, and the most events that wait. With 1,000,000 it is two minutes and 3 GB more."""
+    """``most``: the most teams, and the most events that wait. With 1,000,000 it is a minute and 2.5 GB more."""
     events = min(SLICE, workload.events)
     seed = workload.seed
     curves: dict[str, tuple[Sequence[int], Point]] = {
