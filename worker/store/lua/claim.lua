@@ -157,6 +157,7 @@ for _, lane in ipairs(sift()) do
     most = 0
   end
   local jobs = most > 0 and redis.call('LRANGE', KEYS[5] .. lane, 0, most - 1) or {}
+  local whole = #jobs < most -- the lane has no others
   local count = 0
   local found = {lane, 0, crashed + (careful > 0 and 2 or 0), claim and redis.call('HGET', KEYS[3], lane) or '', 0}
   for _, job in ipairs(jobs) do
@@ -177,7 +178,7 @@ for _, lane in ipairs(sift()) do
     if count == 1 then
       attempts = attempts + 1
     end
-    found[2], found[5] = attempts, redis.call('LLEN', KEYS[5] .. lane)
+    found[2], found[5] = attempts, whole and #jobs or redis.call('LLEN', KEYS[5] .. lane)
     if calls > 0 then
       Grants.add(KEYS[8] .. team_of(lane), stretch, now, count)
     end

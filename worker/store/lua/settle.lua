@@ -33,7 +33,7 @@ local handler = ARGV[2]
 local users, missed = users_of(KEYS[4], KEYS[5], KEYS[6]), missed_of(KEYS[11])
 local counts = {done = 0, discarded = 0, dead = 0, retried = 0}
 local ends = {}
-local any_blocked = redis.call('EXISTS', KEYS[8]) == 1
+local any_blocked, any_trouble = redis.call('EXISTS', KEYS[8]) == 1, redis.call('EXISTS', KEYS[3]) == 1
 
 local WORDS = {d = 'done', x = 'discarded', D = 'dead'}
 
@@ -107,7 +107,9 @@ while at <= #ARGV do
       for index = #stays, 1, -1 do
         redis.call('LPUSH', key, stays[index])
       end
-      redis.call('HDEL', KEYS[3], lane)
+      if any_trouble then
+        redis.call('HDEL', KEYS[3], lane)
+      end
     end
     local gone = #ended - #stays
     local left = redis.call('EXISTS', key)
