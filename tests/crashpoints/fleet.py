@@ -123,7 +123,7 @@ class Fleet:
             case.death = killing.deaths(self.orders).get(self.cases.index(case))
             if case.death is None:
                 if self.ended(case) >= case.sent:  # whoever came there died of another's order just before: once more
-                    self.send(case, 1)
+                    self.send(case, EVENTS if case.plan.kind == "conflating" else 1)  # one alone is never conflated
                 return False
             self.send(case, 1)
         if case.resumed is None:
