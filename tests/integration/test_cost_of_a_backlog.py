@@ -104,8 +104,9 @@ def test_a_batch_is_put_in_order_in_five_round_trips(backlog: Partition, monkeyp
         sequence(backlog, spec_of(plain))
     deliveries = EVENTS + EVENTS // TWICE
     batches = deliveries // MOST_BATCH + 3  # the first ones are small
-    # Read, state, held events, their owners, commit; and once: acquire, release, a look that finds nothing.
-    assert found["trips"] <= 5 * batches + 2
+    # Read, state, held events, their owners, commit, and now and then a batch of what a wait is over for; once:
+    # acquire, release, a look that finds nothing.
+    assert found["trips"] <= 6 * batches + 2
     # In scripts: a page of 16 for each XRANGE, an owner for each prospect of a batch, and what is one command a batch,
     # a team or a lane of it.
     assert found["xrange"] <= deliveries / 16 * 1.2 + 10 * batches
@@ -118,7 +119,7 @@ def test_a_batch_is_put_in_order_in_five_round_trips(backlog: Partition, monkeyp
     ("function", "options", "trips"),
     [
         # A claim grows to 1,024 jobs, of which 256 are settled at a time.
-        pytest.param(plain, {}, 60, id="plain"),
+        pytest.param(plain, {}, 70, id="plain"),
         # A claim brings 1,024 jobs; lanes that end at one time are settled together, at worst each by itself.
         pytest.param(coroutine, {}, 8 * TEAMS, id="coroutine"),
         # A claim fills a call of 256.
