@@ -339,10 +339,11 @@ class SequenceStore:
             gone.setdefault(arrival.event.team, []).append(encode_held(arrival))
         for arrival in plan.held.values():
             come.setdefault(arrival.event.team, []).extend((arrival.event.seq, encode_held(arrival)))
-        for team, texts in gone.items():
-            writes.add("ZREM", keys.held(team), texts)
+        # First what comes: a set that were emptied in between is a missing key to a node whose slot is on the move.
         for team, members in come.items():
             writes.add("ZADD", keys.held(team), members)
+        for team, texts in gone.items():
+            writes.add("ZREM", keys.held(team), texts)
         deadlines: list[Word] = []
         for team, deadline in plan.deadlines.items():
             if deadline is not None:
