@@ -49,7 +49,13 @@ NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
 @click.option(
     "--events", default=20_000, show_default=True, type=click.IntRange(1), help="Distinct events of the work."
 )
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Times that each contender runs.")
+@click.option(
+    "--rounds",
+    default=3,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Times that each contender and each front door runs.",
+)
 @click.option("--posts", default=300, show_default=True, type=click.IntRange(3), help="Posts that latency is taken of.")
 @click.option("--only", multiple=True, type=click.Choice(NAMES), help="Only this; may be given again.")
 @click.option("--seed", default=1, show_default=True, help="What the work is made from.")
@@ -65,14 +71,18 @@ def main(
 ) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     progress = Console(stderr=True)
-    console.print(f"seed {seed}, {events} events, {rounds} rounds", highlight=False)
+    console.print(f"seed {seed}, {events} events, {rounds} round{'s' if rounds > 1 else ''}", highlight=False)
     workload = Workload.w1(seed, events)
     chosen = [contender for contender in CONTENDERS if not only or contender.name in only]
     runs, absent = _run_rounds(chosen, workload, rounds, progress)
     if chosen:
         report.show(console, chosen, runs, absent)
     sections: list[Section] = []
-    for name, section in (SECTIONS | {"scale": lambda workload, posts: scale(workload, most)}).items():
+    told: dict[str, Callable[[Workload, int], Section]] = {
+        "front-door": lambda workload, posts: front_door(workload, rounds),
+        "scale": lambda workload, posts: scale(workload, most),
+    }
+    for name, section in (SECTIONS | told).items():
         if not only or name in only:
             progress.print(name, highlight=False)
             sections.append(section(workload, posts))

@@ -36,10 +36,10 @@ class Measured:
     wrong: int
 
 
-def front_door(workload: Workload) -> Section:
+def front_door(workload: Workload, rounds: int = ROUNDS) -> Section:
     able = [kind for kind in KINDS if kind.why_not() is None]
     found: dict[str, list[Measured]] = {kind.name: [] for kind in able}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for kind in able:
             found[kind.name].append(_measure(kind, workload))
     rows: list[tuple[str, float, str]] = []
@@ -50,7 +50,7 @@ def front_door(workload: Workload) -> Section:
         if kind is not HANDOFF:
             ratio = most / _rate(found[kind.name])
             rows.append((f"Handoff's requests a second, of {kind.name}", ratio, "x"))
-    paced = [_paced(workload, most * SHARE_OF_MOST) for _ in range(ROUNDS)]
+    paced = [_paced(workload, most * SHARE_OF_MOST) for _ in range(rounds)]
     rows += [
         ("at 70 % of Handoff's most", median(load.rate for load in paced), "/s"),
         ("    from when each was due, p50", median(load.p50 for load in paced) * 1000, "ms"),
@@ -60,8 +60,8 @@ def front_door(workload: Workload) -> Section:
     ]
     absent = "".join(f"; not run: {kind.name}, {reason}" for kind in KINDS if (reason := kind.why_not()))
     note = (
-        f"medians of {ROUNDS} rounds in turn, {CONNECTIONS} connections from one process, which shares the cores with "
-        f"the door and the state server{absent}"
+        f"{f'medians of {rounds} rounds in turn' if rounds > 1 else '1 round'}, {CONNECTIONS} connections from one "
+        f"process, which shares the cores with the door and the state server{absent}"
     )
     return Section("The front door alone", rows, note)
 
