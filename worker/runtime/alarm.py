@@ -23,7 +23,7 @@ class Alarm:
     """A time limit for plain functions: a timer signal that raises ``CallTimeout`` in the main thread.
 
     The timer is not set for each call, which would be two system calls for each: it goes off now and then, and is set
-    anew for what the present call has left.
+    anew for what the present call has left. A call may use the timer itself, so each looks whether it still runs.
 
     In any other thread there is no way to interrupt Python code, and this does nothing: the lane's lease is what then
     frees it (runtime/keeper.py). The previous signal handler is put back on the way out.
@@ -55,8 +55,12 @@ class Alarm:
         """A call begins."""
         self._ends = time.monotonic() + self._seconds
         self._armed = True
-        if self._usable and self._cutting_off:
-            raise CutOff  # whoever wanted to interrupt this call came a moment too early
+        if self._usable:
+            left, again = signal.getitimer(signal.ITIMER_REAL)
+            if again != ALARM_AGAIN or not 0.0 < left <= self._seconds:
+                signal.setitimer(signal.ITIMER_REAL, self._seconds, ALARM_AGAIN)
+            if self._cutting_off:
+                raise CutOff  # whoever wanted to interrupt this call came a moment too early
 
     def clear(self) -> None:
         """The call is over: a signal that comes from here on finds it so, and does nothing."""
