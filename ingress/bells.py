@@ -23,6 +23,13 @@ from worker.store.scripts import digest, source
 
 REST: Final = 5.0  # seconds until it is tried again, where no worker has loaded the script
 _LIFE: Final = str(BELL_LIFE_MS)
+_NOTHING_IS_WRITTEN: Final = (
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.MasterDownError,
+)
+"""What a server refuses altogether: neither the delivery is there nor the mark."""
 _SLOTS: Final = ("i" * 32, "t" * 32)  # where a message has its ids
 
 
@@ -57,6 +64,10 @@ class Bells:
                 silent.append(partition)
                 self._resting_until = float("inf")
                 sparing.warning("bells_not_carried", "NoPermissionError", why=RIGHTS, error=describe(reply))
+            elif isinstance(reply, redis.exceptions.ResponseError) and not isinstance(reply, _NOTHING_IS_WRITTEN):
+                # It got as far as the mark, perhaps, and nobody would ring until that has run out.
+                silent.append(partition)
+                sparing.warning("bell_not_carried", type(reply).__name__, partition=partition, error=describe(reply))
         return rung, silent
 
 

@@ -89,6 +89,15 @@ def test_a_server_that_has_not_the_script_leaves_the_bells_to_the_thread(
     assert store(settings, [3]) == ([], 1)
 
 
+def test_a_bell_that_can_not_be_pushed_is_the_thread_s_to_ring(settings: Settings, client: redis.Redis) -> None:
+    """Or nobody would come before its mark has run out, each time."""
+    load_scripts(client, settings)
+    client.set(f"{settings.prefix}:broker:{SEQUENCE_QUEUE}", "in the way")
+    with structlog.testing.capture_logs() as logged:
+        assert store(settings, [0, 1]) == ([0, 1], 0)
+    assert {line["event"] for line in logged} == {"bell_not_carried"}
+
+
 def test_it_is_tried_again_when_it_has_rested(
     settings: Settings, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

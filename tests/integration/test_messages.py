@@ -161,7 +161,9 @@ def test_a_commit_brings_no_bells_to_another_server(partition: Partition) -> Non
 def test_a_list_that_is_none_costs_a_bell_and_no_more(partition: Partition) -> None:
     partition.settings.gap_wait = 0.0
     partition.client.set(f"{partition.settings.prefix}:broker:q", "in the way")
-    sequenced(partition)
+    with structlog.testing.capture_logs() as logged:
+        sequenced(partition)
+    assert [line["event"] for line in logged] == ["bell_lost"]
     assert partition.seqs_in("crm", "a") == partition.seqs_in("mail", "a") == [1]
     assert len(queued(partition.client, partition.settings.prefix, "slow")) == 1
     partition.balanced("crm", "mail")

@@ -64,6 +64,7 @@ class Code(IntEnum):
 
     MORE = 1  # release: there is more to read
     BUSY = 0  # acquire: another sequencer has the lease
+    NOT_PUSHED = 2  # commit, of a bell
 
 
 PATIENT: Final = frozenset({"settle"})

@@ -188,8 +188,8 @@ class SequenceStore:
     ) -> Committed:
         """Write ``plan``, jobs for the handlers that ``route`` names, and the new cursor; renews the lease.
 
-        With ``push`` their bells are rung in the same script, and none is left for the caller to ring. Raises
-        ``LeaseLost``: then nothing was written, and the lease must not be used again.
+        With ``push`` their bells are rung in the same script, and those that could not be are left for the caller to
+        ring. Raises ``LeaseLost``: then nothing was written, and the lease must not be used again.
         """
         entries = [delivery[0] for delivery in batch.deliveries]
         cursor = entries[-1] if entries else lease.cursor
@@ -222,7 +222,8 @@ class SequenceStore:
         owned(answer[0], f"partition {keys.partition}")
         lease.token = token
         lease.cursor = cursor
-        return Committed([handler for handler, ring in zip(bells, answer[1:], strict=True) if ring and not pushed])
+        told = zip(bells, answer[1:], strict=True)
+        return Committed([handler for handler, how in told if how == Code.NOT_PUSHED or (how and not pushed)])
 
     def release(self, lease: Lease, *, hand_on: bool) -> tuple[Code, int | None]:
         """Let go, unless there is more to read (``MORE``: the lease is still held).

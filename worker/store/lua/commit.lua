@@ -6,8 +6,8 @@
 -- ARGV  1 token   2 lease ms   3 bell ms   4 B   5 the last entry that was read ('' if none)   6 the next token
 --       7 C: B where the broker is this server, else 0   8 .. C+7 the messages
 --       then the commands, each: number of words that follow, command, index of its key in KEYS, arguments
--- Returns  {1, bells...}   OK; for each bell 1 if it is for the caller to ring (where none is pushed), 0 if one is on
---                          its way already
+-- Returns  {1, bells...}   OK; for each bell 0 if one is on its way already, 1 if it was pushed or, where none is, is for
+--                          the caller to ring, 2 if it could not be pushed: then the caller rings it, too
 --          {-1}            LEASE_LOST: nothing was written
 --
 -- A plan builds on what its owner has read and written. A server that took the place of another may lack the last of
@@ -32,9 +32,13 @@ redis.call('SET', KEYS[1], ARGV[6], 'PX', ARGV[2]) -- last: after an error the o
 local result = {1}
 for bell = 1, bells do
   local new = redis.call('SET', KEYS[bell + 2], 1, 'NX', 'PX', ARGV[3])
-  if new and pushed > 0 then
-    redis.pcall('LPUSH', KEYS[bells + bell + 2], ARGV[bell + 7]) -- a lost bell is no reason to say that all this failed
-  end
   result[bell + 1] = new and 1 or 0
+  if new and pushed > 0 then
+    -- A bell that can't be pushed is no reason to say that all this failed.
+    local answer = redis.pcall('LPUSH', KEYS[bells + bell + 2], ARGV[bell + 7])
+    if type(answer) == 'table' and answer.err then
+      result[bell + 1] = 2
+    end
+  end
 end
 return result
