@@ -6,16 +6,19 @@ with them. What counts are the ratios: the absolute figures are this machine's, 
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
 from tests.bench import report
-from tests.bench.arena import Contender, Run, measure
+from tests.bench.arena import Contender, measure
 from tests.bench.contenders import CONTENDERS
+from tests.bench.findings import Absence, Findings, machine, reason
 from tests.bench.sections import Section
 from tests.bench.sections.capacity import capacity
 from tests.bench.sections.conflation import conflation
@@ -69,58 +72,72 @@ NAMES = [*(contender.name for contender in CONTENDERS), *SECTIONS]
 def main(
     events: int, rounds: int, posts: int, only: tuple[str, ...], seed: int, most: int, file: Path | None, out: Path
 ) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    progress = Console(stderr=True)
-    console.print(f"seed {seed}, {events} events, {rounds} round{'s' if rounds > 1 else ''}", highlight=False)
+    signal.signal(signal.SIGTERM, _end)
+    report.prepare(out, file)
+    console, progress = report.make_console(), Console(stderr=True, highlight=False, markup=False)
+    console.print(f"seed {seed}, {events} events, {rounds} round{'s' if rounds > 1 else ''}")
+    found, here = Findings({"seed": seed, "events": events, "rounds": rounds, "posts": posts}), machine()
+
+    def keep() -> list[Path]:
+        return report.write(out, found.document(here), *([file] if file else []))
+
     workload = Workload.w1(seed, events)
     chosen = [contender for contender in CONTENDERS if not only or contender.name in only]
-    runs, absent = _run_rounds(chosen, workload, rounds, progress)
-    if chosen:
-        report.show(console, chosen, runs, absent)
-    sections: list[Section] = []
     told: dict[str, Callable[[Workload, int], Section]] = {
         "front-door": lambda workload, posts: front_door(workload, rounds),
         "scale": lambda workload, posts: scale(workload, most),
     }
-    for name, section in (SECTIONS | told).items():
-        if not only or name in only:
-            progress.print(name, highlight=False)
-            sections.append(section(workload, posts))
-            report.show_section(console, sections[-1])
-    figures = report.document({"seed": seed, "events": events, "rounds": rounds, "posts": posts}, runs, sections)
-    for written in report.write(out, figures, *([file] if file else [])):
-        console.print(f"written: {written}", highlight=False)
-    if any(run.contender.startswith("handoff") and not _right(run) for run in runs):
-        console.print("Handoff did not do its work as it should: see the last column.")
+    try:
+        _run_rounds(chosen, workload, rounds, found, progress)
+        if chosen:
+            report.show(console, chosen, found.runs, found.absent)
+        for name, section in (SECTIONS | told).items():
+            if not only or name in only:
+                keep()
+                progress.print(name)
+                try:
+                    found.sections.append(section(workload, posts))
+                except (
+                    Exception
+                ) as error:  # as with contenders: one section's trouble must not cost the others' figures
+                    found.failed[name] = reason(error)
+                    console.print(f"{name}\n  not measured: {found.failed[name]}\n")
+                else:
+                    report.show_section(console, found.sections[-1])
+    finally:
+        for written in keep():
+            console.print(f"written: {written}")
+    for written in report.write_pictures(out, found.sections):
+        console.print(f"written: {written}")
+    if faults := found.faults():
+        console.print("Not as it should be:", *faults, sep="\n  ")
         sys.exit(1)
 
 
-def _run_rounds(
-    chosen: list[Contender], workload: Workload, rounds: int, progress: Console
-) -> tuple[list[Run], dict[str, str]]:
-    """Every run that came to an end, and why the others did not."""
-    absent = {contender.name: reason for contender in chosen if (reason := contender.why_not()) is not None}
-    able = [contender for contender in chosen if contender.name not in absent]
-    runs: list[Run] = []
+def _run_rounds(chosen: list[Contender], workload: Workload, rounds: int, found: Findings, progress: Console) -> None:
+    """Add every run that comes to an end to what is ``found``, and why the others did not."""
+    able: list[Contender] = []
+    for contender in chosen:
+        if (why := contender.why_not()) is None:
+            able.append(contender)
+        else:
+            found.absent.append(Absence(contender.name, why))
     for number in range(1, rounds + 1):
         for contender in able:
             try:
-                run = measure(contender, workload)
+                run = measure(contender, workload, number)
             except Exception as error:  # one contender's trouble must not cost the others' figures
-                absent[contender.name] = (
-                    f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
-                )
+                found.absent.append(Absence(contender.name, reason(error), number))
+                progress.print(f"round {number}, {contender.name}: {found.absent[-1].reason}")
                 continue
-            runs.append(run)
-            progress.print(
-                f"round {number}, {contender.name}: {run.rate:,.0f} events/s, {run.verdict}", highlight=False
-            )
-    return runs, absent
+            found.runs.append(run)
+            progress.print(f"round {number}, {contender.name}: {run.rate:,.0f} events/s, {run.verdict}")
 
 
-def _right(run: Run) -> bool:
-    verdict = run.verdict
-    return run.finished and (verdict is None or (verdict.exactly_once and not verdict.disordered))
+def _end(number: int, _frame: object) -> NoReturn:
+    """As Ctrl-C does: what is open is closed on the way out, workers and servers with it. Once: that takes a moment."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

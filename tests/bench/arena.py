@@ -105,9 +105,10 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """One run, measured. CPU is microseconds an event, memory bytes."""
+    """One run, measured, in which ``round``. CPU is microseconds an event, memory bytes."""
 
     contender: str
+    round: int
     seconds: float
     events: int
     worker_cpu: float
@@ -135,8 +136,8 @@ def arena_for(workload: Workload) -> Iterator[Arena]:
         yield Arena(url, client, workload, Path(folder))
 
 
-def measure(contender: Contender, workload: Workload) -> Run:
-    """Run ``contender`` once on a server of its own."""
+def measure(contender: Contender, workload: Workload, number: int = 1) -> Run:
+    """Run ``contender`` once, in round ``number``, on a server of its own."""
     with arena_for(workload) as arena, ExitStack() as stack:
         contender.preload(arena)
         workers = contender.start(arena)
@@ -156,6 +157,7 @@ def measure(contender: Contender, workload: Workload) -> Run:
         verdict = contender.verdict(arena)
     return Run(
         contender=contender.name,
+        round=number,
         seconds=seconds,
         events=workload.events,
         worker_cpu=(after.cpu - before.cpu) / workload.events * 1e6,

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.table import Table
 
 from tests.bench.arena import Contender, Run
 from tests.bench.contenders import YARDSTICK
+from tests.bench.findings import Absence
 from tests.bench.pictures import draw
 from tests.bench.sections import Section
 
-MEBI = 1024 * 1024
+MEBI: Final = 1024 * 1024
+LEAST_WIDTH: Final = 80  # columns; where there are less, the terminal folds the lines, and no figure is cut
+FIGURES: Final = "figures.json"
 
 
-def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run], absent: Mapping[str, str]) -> None:
+def make_console() -> Console:
+    """Of the terminal's width, or so that a file has a line a row; reasons and names are not taken for markup."""
+    width = max(LEAST_WIDTH, Console().width) if sys.stdout.isatty() else 160
+    return Console(width=width, highlight=False, markup=False)
+
+
+def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run], absent: Sequence[Absence]) -> None:
     """One line a contender: medians over its rounds, with the least and the most; below, why others did not run."""
     table = Table(title="W1, preloaded, to the last event handled", title_justify="left", box=None, pad_edge=False)
     table.add_column("contender", no_wrap=True)
@@ -36,13 +47,12 @@ def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run],
     console.print(
         f"rate x: {YARDSTICK}'s over this one's. CPU x: this one's over {YARDSTICK}'s; it hardly depends on what "
         "else the machine does. MiB: the most, workers + server. Commands: an event, those inside scripts included.\n",
-        highlight=False,
     )
     for contender in contenders:
-        console.print(f"{contender.title}: {contender.note}", highlight=False)
-        if contender.name in absent:
-            how = "a round failed" if any(run.contender == contender.name for run in runs) else "not run"
-            console.print(f"  {how}: {absent[contender.name]}", highlight=False)
+        console.print(f"{contender.title}: {contender.note}")
+        for one in absent:
+            if one.contender == contender.name:
+                console.print(f"  {f'round {one.round} failed' if one.round else 'not run'}: {one.reason}")
     console.print()
 
 
@@ -56,26 +66,42 @@ def show_section(console: Console, section: Section) -> None:
             what, f"{figure:,.0f}" if abs(figure) >= 100 or isinstance(figure, int) else f"{figure:.2f}", unit
         )
     console.print(table)
-    console.print(f"  {section.note}\n", highlight=False)
+    console.print(f"  {section.note}\n")
 
 
-def document(options: Mapping[str, Any], runs: Sequence[Run], sections: Sequence[Section]) -> dict[str, Any]:
-    """Every run as measured, not only the medians."""
-    return {
-        "options": dict(options),
-        "runs": [{**asdict(run), "rate": run.rate} for run in runs],
-        "sections": [asdict(section) for section in sections],
-    }
+def prepare(folder: Path, file: Path | None = None) -> None:
+    """Make ``folder``. Raises ``click.BadParameter`` where the figures could not be written there or to ``file``: hours
+    of measuring would be lost to that."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _try_to_write(folder / FIGURES)
+    except OSError as error:
+        raise click.BadParameter(f"can't write to {folder}: {error.strerror}", param_hint="--out") from None
+    try:
+        if file is not None:
+            _try_to_write(file)
+    except OSError as error:
+        raise click.BadParameter(f"can't write {file}: {error.strerror}", param_hint="--json") from None
 
 
 def write(folder: Path, figures: Mapping[str, Any], *files: Path) -> list[Path]:
-    """The figures as JSON in ``folder`` and in each of ``files``, and their pictures; what was written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files = (folder / "figures.json", *files)
+    """The figures as JSON in ``folder`` and in each of ``files``; what was written."""
+    files = (folder / FIGURES, *files)
     for file in files:
         file.write_text(json.dumps(figures, indent=2) + "\n")
-    series = {name: points for section in figures["sections"] for name, points in section["series"].items()}
-    return [*files, *(draw(folder, series) if series else [])]
+    return [*files]
+
+
+def write_pictures(folder: Path, sections: Sequence[Section]) -> list[Path]:
+    series = {name: points for section in sections for name, points in section.series.items()}
+    return draw(folder, series) if series else []
+
+
+def _try_to_write(file: Path) -> None:
+    if file.exists():
+        file.open("a").close()  # nothing of an earlier run is lost, should this one not come to its first figures
+    else:
+        tempfile.TemporaryFile(dir=file.parent).close()
 
 
 def _line(contender: Contender, own: Sequence[Run], yardstick: Sequence[Run]) -> list[str]:

@@ -91,6 +91,8 @@ def test_bench_runs_and_prints(tmp_path: Path) -> None:
     assert "seed 7" in ended.stdout
     assert ended.stdout.count("exact, in order") == 3
     assert (tmp_path / "out" / "figures.json").read_text() == figures.read_text()
-    runs = json.loads(figures.read_text())["runs"]
-    assert [run["contender"] for run in runs] == ["handoff-async", "bare"]
+    found = json.loads(figures.read_text())
+    runs = found["runs"]
+    assert [(run["contender"], run["round"]) for run in runs] == [("handoff-async", 1), ("bare", 1)]
+    assert (found["absent"], found["failed"]) == ([], {})
     assert all(run["finished"] and run["rate"] > 0 for run in runs)

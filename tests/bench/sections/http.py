@@ -40,6 +40,7 @@ def whole_road(workload: Workload) -> Section:
         ("events to handlers done", workload.events / (ended - loads[0].began), "/s"),
         *((f"CPU of the {name}", seconds / workload.events * 1e6, "us/event") for name, seconds in cpu.items()),
         ("not accepted", float(_refused(loads[0])), ""),
+        ("wrong", float(verdict.missing + verdict.repeated + verdict.unknown + verdict.disordered), ""),
     ]
     return Section("From HTTP to handlers done", rows, f"{verdict}{'' if finished else ', NOT FINISHED'}")
 
