@@ -20,6 +20,9 @@ from tests.bench.findings import Absence
 from tests.bench.pictures import draw
 from tests.bench.sections import Section
 
+RATE: Final = "events/s\n(least-most)"
+CPU: Final = "CPU us/event\nworker + server"
+WIDE: Final = 110  # columns, from which on a line has room for every figure
 MEBI: Final = 1024 * 1024
 LEAST_WIDTH: Final = 80  # columns; where there are less, the terminal folds the lines, and no figure is cut
 FIGURES: Final = "figures.json"
@@ -34,19 +37,24 @@ def make_console() -> Console:
 def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run], absent: Sequence[Absence]) -> None:
     """One line a contender: medians over its rounds, with the least and the most; below, why others did not run."""
     table = Table(title="W1, preloaded, to the last event handled", title_justify="left", box=None, pad_edge=False)
-    table.add_column("contender", no_wrap=True)
-    for heading in ("events/s (least-most)", "rate x", "CPU us/event worker + server", "CPU x", "MiB", "commands"):
-        table.add_column(heading, justify="right")
-    table.add_column("check")
+    wide = console.width >= WIDE
+    table.add_column("contender", overflow="fold")
+    headings = [RATE, "rate x", CPU, *(["CPU x"] if wide else []), "MiB", *(["commands"] if wide else [])]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("check", overflow="fold")
     yardstick = [run for run in runs if run.contender == YARDSTICK]
     for contender in contenders:
         own = [run for run in runs if run.contender == contender.name]
         if own:
-            table.add_row(*_line(contender, own, yardstick))
+            figures = _figures(own, yardstick, " " if wide else "\n")
+            table.add_row(contender.title, *(figures[heading] for heading in headings), _check(own))
     console.print(table)
+    cpu = f" CPU x: this one's over {YARDSTICK}'s; it hardly depends on what else the machine does."
+    commands = " Commands: an event, those inside scripts included."
     console.print(
-        f"rate x: {YARDSTICK}'s over this one's. CPU x: this one's over {YARDSTICK}'s; it hardly depends on what "
-        "else the machine does. MiB: the most, workers + server. Commands: an event, those inside scripts included.\n",
+        f"rate x: {YARDSTICK}'s over this one's.{cpu if wide else ''} MiB: the most, workers + server."
+        f"{commands if wide else ''}\n"
     )
     for contender in contenders:
         console.print(f"{contender.title}: {contender.note}")
@@ -58,9 +66,9 @@ def show(console: Console, contenders: Sequence[Contender], runs: Sequence[Run],
 
 def show_section(console: Console, section: Section) -> None:
     table = Table(title=section.title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("what", no_wrap=True)
-    table.add_column("figure", justify="right")
-    table.add_column("")
+    table.add_column("what", overflow="fold")
+    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
     for what, figure, unit in section.rows:
         table.add_row(
             what, f"{figure:,.0f}" if abs(figure) >= 100 or isinstance(figure, int) else f"{figure:.2f}", unit
@@ -104,7 +112,9 @@ def _try_to_write(file: Path) -> None:
         tempfile.TemporaryFile(dir=file.parent).close()
 
 
-def _line(contender: Contender, own: Sequence[Run], yardstick: Sequence[Run]) -> list[str]:
+def _figures(own: Sequence[Run], yardstick: Sequence[Run], between: str) -> dict[str, str]:
+    """By heading. ``between`` is what stands between the rate and its range."""
+
     def mid(figure: Callable[[Run], float], of: Sequence[Run] = own) -> float:
         return median(figure(run) for run in of)
 
@@ -112,17 +122,15 @@ def _line(contender: Contender, own: Sequence[Run], yardstick: Sequence[Run]) ->
         return run.worker_cpu + run.server_cpu
 
     rates = [run.rate for run in own]
-    spread = f" ({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""
-    return [
-        contender.title,
-        f"{median(rates):,.0f}{spread}",
-        f"{mid(lambda run: run.rate, yardstick) / median(rates):.2f}" if yardstick else "",
-        f"{mid(lambda run: run.worker_cpu):,.0f} + {mid(lambda run: run.server_cpu):,.0f}",
-        f"{mid(cost) / mid(cost, yardstick):.2f}" if yardstick and mid(cost, yardstick) else "",
-        f"{mid(lambda run: run.worker_rss) / MEBI:.0f} + {mid(lambda run: run.server_rss) / MEBI:.0f}",
-        f"{mid(lambda run: run.commands):.1f}",
-        _check(own),
-    ]
+    spread = f"{between}({min(rates):,.0f}-{max(rates):,.0f})" if len(rates) > 1 else ""
+    return {
+        RATE: f"{median(rates):,.0f}{spread}",
+        "rate x": f"{mid(lambda run: run.rate, yardstick) / median(rates):.2f}" if yardstick else "",
+        CPU: f"{mid(lambda run: run.worker_cpu):,.0f} + {mid(lambda run: run.server_cpu):,.0f}",
+        "CPU x": f"{mid(cost) / mid(cost, yardstick):.2f}" if yardstick and mid(cost, yardstick) else "",
+        "MiB": f"{mid(lambda run: run.worker_rss) / MEBI:.0f} + {mid(lambda run: run.server_rss) / MEBI:.0f}",
+        "commands": f"{mid(lambda run: run.commands):.1f}",
+    }
 
 
 def _check(own: Sequence[Run]) -> str:
