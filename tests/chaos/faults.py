@@ -229,9 +229,9 @@ def other_version(cluster: Cluster, step: Step) -> Done:
 def _replaced(kept: Kept, what: str, restore: Callable[[], None]) -> Done:
     pids = kept.signal(signal.SIGKILL)
 
-    def undo() -> None:
+    def undo() -> tuple[int, ...]:
         restore()
-        kept.signal(signal.SIGKILL)
+        return kept.signal(signal.SIGKILL)  # others by now, and their calls are excused as well
 
     return Done(what, pids, undo)
 
