@@ -34,12 +34,13 @@ _COUNT: Final = "local n = 0 for _, k in ipairs(KEYS) do n = n + redis.call('LLE
 
 @dataclass(frozen=True)
 class Arena:
-    """``client`` gives bytes."""
+    """``client`` gives bytes. ``closing`` has what is to end with the run, however that ends."""
 
     url: str
     client: redis.Redis
     workload: Workload
     folder: Path
+    closing: ExitStack
 
     @property
     def server_pid(self) -> int:
@@ -132,8 +133,9 @@ def arena_for(workload: Workload) -> Iterator[Arena]:
         servers.running("valkey") as url,
         redis.Redis.from_url(url) as client,
         tempfile.TemporaryDirectory(prefix="handoff-bench-") as folder,
+        ExitStack() as closing,
     ):
-        yield Arena(url, client, workload, Path(folder))
+        yield Arena(url, client, workload, Path(folder), closing)
 
 
 def measure(contender: Contender, workload: Workload, number: int = 1) -> Run:

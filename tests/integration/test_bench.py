@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import processes
+from tests.bench.arena import arena_for
 from tests.bench.checker import check
+from tests.bench.contenders import CONTENDERS
 from tests.bench.inside import inside
 from tests.bench.synthetic import Stream
 from tests.bench.workload import Workload
@@ -71,6 +73,17 @@ def test_cost_can_be_taken_of_a_part_while_others_wait() -> None:
         system.sequence()
         assert 100 <= system.run(100).events <= 400
         system.check()
+
+
+def test_door_ends_with_a_run_that_fails() -> None:
+    """Though nobody came to the verdict: else the next contender would share the cores with it."""
+    contender = next(found for found in CONTENDERS if found.name == "handoff-http")
+    with arena_for(Workload.w1(7, 50)) as arena:
+        contender.preload(arena)
+        worker, door = contender.start(arena)
+        worker.kill()
+        assert door.running
+    assert not door.running
 
 
 def test_bench_runs_and_prints(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +26,6 @@ class HandoffHTTP:
     handlers: str
     handler: str
     note: str = "from the first POST on: signatures, storing, answers and the rest; the client is on the two cores, too"
-    _open: ExitStack = field(default_factory=ExitStack, repr=False)
 
     def why_not(self) -> str | None:
         return None
@@ -39,12 +37,11 @@ class HandoffHTTP:
         worker = start_worker(arena.url, self.handlers)
         try:
             arena.wait_for_blocked(worker, "brpop")
-            door = self._open.enter_context(open_door(arena.url))
+            door = arena.closing.enter_context(open_door(arena.url))
             command = ("tests.bench.load", door.address, str(_requests(arena)), str(CONNECTIONS), str(_go(arena)))
-            self._open.enter_context(processes.running(processes.python(*command), {}, ROOT))
+            arena.closing.enter_context(processes.running(processes.python(*command), {}, ROOT))
             until(ready_for(_go(arena)).exists, "the sender is connected")
         except BaseException:
-            self._open.close()
             worker.kill()
             raise
         return [worker, door.process]
@@ -59,7 +56,6 @@ class HandoffHTTP:
         return len(partitions_of(arena))
 
     def verdict(self, arena: Arena) -> Verdict | None:
-        self._open.close()
         return check(arena.workload.expected, arena.handled())
 
 
