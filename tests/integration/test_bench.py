@@ -36,6 +36,11 @@ def test_checker_counts_what_went_wrong(handled: dict[str, list[int]], said: str
     assert str(check({"a": [1, 2, 3], "b": [7]}, handled)) == said
 
 
+def test_checker_knows_what_was_marked_late() -> None:
+    assert str(check({"a": [1, 2, 3]}, {"a": [1, 3, 2]}, marked=1)) == "exact, in order but for 1 marked late"
+    assert str(check({"a": [1, 2, 3]}, {"a": [3, 2, 1]}, marked=1)) == "1 out of order"
+
+
 def test_work_is_the_same_for_the_same_seed() -> None:
     """Two contenders, and two days, are compared on the same deliveries."""
     started = datetime(2026, 1, 1, tzinfo=UTC)

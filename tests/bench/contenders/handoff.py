@@ -115,3 +115,11 @@ def count_done(arena: Arena, handler: str) -> int:
         for partition in partitions_of(arena):
             pipe.hget(partition.ledger, f"done:{handler}")
         return sum(int(count or 0) for count in pipe.execute())
+
+
+def count_late(arena: Arena) -> int:
+    """Events that came too late for their place, and went out marked."""
+    with arena.client.pipeline(transaction=False) as pipe:
+        for partition in partitions_of(arena):
+            pipe.hget(partition.ledger, "late")
+        return sum(int(count or 0) for count in pipe.execute())

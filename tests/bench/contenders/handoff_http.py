@@ -9,7 +9,7 @@ from typing import Final
 from tests import processes
 from tests.bench.arena import Arena
 from tests.bench.checker import Verdict, check
-from tests.bench.contenders.handoff import count_done, partitions_of, start_worker
+from tests.bench.contenders.handoff import count_done, count_late, partitions_of, start_worker
 from tests.bench.load import CONNECTIONS, ready_for
 from tests.bench.sections.door import open_door, write_signed
 from tests.processes import Process, until
@@ -56,7 +56,7 @@ class HandoffHTTP:
         return len(partitions_of(arena))
 
     def verdict(self, arena: Arena) -> Verdict | None:
-        return check(arena.workload.expected, arena.handled())
+        return check(arena.workload.expected, arena.handled(), marked=count_late(arena))
 
 
 def _requests(arena: Arena) -> Path:
