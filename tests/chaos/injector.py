@@ -7,12 +7,14 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.faults import FAULTS, Done, Nothing
 from tests.chaos.history import Fault
 from tests.chaos.schedule import KINDS, Step
+
+ORPHANED: Final = 1.0  # seconds that the children of a killed worker may go on calling
 
 
 class Injector:
@@ -69,8 +71,8 @@ class Injector:
         end = time.monotonic()
         self._tell(end, f"{step.kind}: {done.what} is over")
         if isinstance(also, tuple):  # it began with one kill and ended with another; nothing was broken in between
-            self._keep(step, kind, begin, begin, done)
-            self._keep(step, kind, end, end, Done(done.what, also))
+            self._keep(step, kind, begin, begin + ORPHANED, done)
+            self._keep(step, kind, end, end + ORPHANED, Done(done.what, also))
         else:
             self._keep(step, kind, begin, end, done)
 

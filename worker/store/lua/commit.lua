@@ -7,7 +7,7 @@
 --       7 C: B where the broker is this server, else 0   8 .. C+7 the messages
 --       then the commands, each: number of words that follow, command, index of its key in KEYS, arguments
 -- Returns  {1, bells...}   OK; for each bell 0 if one is on its way already, 1 if it was pushed or, where none is, is for
---                          the caller to ring, 2 if it could not be pushed: then the caller rings it, too
+--                          the caller to ring, 2 NOT_PUSHED if it could not be: then the caller rings it, too
 --          {-1}            LEASE_LOST: nothing was written
 --
 -- A plan builds on what its owner has read and written. A server that took the place of another may lack the last of
