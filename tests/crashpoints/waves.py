@@ -25,7 +25,6 @@ SHORT: Final = (
     *_of("plain", "script.claim.unread", "runner.call.after", "script.settle.torn", "script.settle.unread"),
     *_of("coroutine", "side_run.run.before", "runner.call.after"),
     *_of("batch", "script.fill.unread"),
-    *_of("conflating", "script.conflate.unread"),
     *_of("retrying", "script.settle.before"),
     *_of("burying", "script.settle.after"),
     *_of("rated", "script.take.unread"),
